@@ -1,0 +1,118 @@
+"""Settings of one installation: read once from `irflow.yaml` under IRFLOW_HOME, then frozen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from irflow.core.model import Duration, Noun, parse_duration
+
+
+class NotifySettings(Noun):
+    """channels: channel name -> references to apprise URLs (a URL holds a password, so it is a secret)."""
+
+    channels: dict[str, tuple[str, ...]] = {}
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
+
+
+class ResponderSettings(Noun):
+    """How the responder works.
+
+    first_response: off sends everything through Prefect. parallel: hosts worked on at once.
+    claim_stale: a step whose owner gave no sign of life for that long may be taken over.
+    restart_after: how long after its last sign of life a run is started again; most_runs: then it escalates.
+    """
+
+    first_response: bool = True
+    parallel: int = Field(default=32, ge=1, le=256)
+    poll: Duration = Field(default=parse_duration("1s"), validate_default=True)
+    claim_stale: Duration = parse_duration("10s")
+    restart_after: Duration = parse_duration("10s")
+    most_runs: int = Field(default=3, ge=1)
+    lease: Duration = parse_duration("8h")
+
+
+class Settings(Noun):
+    """All settings, with defaults that work on one machine.
+
+    home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
+    prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
+    """
+
+    home: Path
+    database_url: str = ""
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(default=8765, ge=0, le=65535)
+    web_tls_certificate: Path | None = None
+    web_tls_key: Path | None = None
+    prefect_url: str = ""
+    prefect_port: int = Field(default=4200, ge=0, le=65535)
+    drill_schedule: str = "0 3 1 * *"
+    responder: ResponderSettings = ResponderSettings()
+    notify: NotifySettings = NotifySettings()
+
+    @property
+    def journal_url(self) -> str:
+        """The database: what IRFLOW_DATABASE_URL or the file says, else SQLite under home."""
+        return self.database_url or f"sqlite:///{self.state / 'journal.db'}"
+
+    @property
+    def state(self) -> Path:
+        """Journal, signing key, anchors."""
+        return self.home / "state"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and process ids."""
+        return self.home / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.home / "logs"
+
+    @property
+    def evidence(self) -> Path:
+        """The evidence store."""
+        return self.home / "evidence"
+
+    @property
+    def documents(self) -> Path:
+        """Rendered documents."""
+        return self.home / "documents"
+
+    @property
+    def responder_socket(self) -> Path:
+        """Where the responder is woken."""
+        return self.run / "responder.sock"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's own files."""
+        return self.home / "prefect"
+
+    @property
+    def prefect_auth_file(self) -> Path:
+        """The auth string of our Prefect server (0600), made at its first start."""
+        return self.state / "prefect.auth"
+
+    @property
+    def prefect_api(self) -> str:
+        """The API's base URL: configured, or of our own server as noted by the supervisor when it started."""
+        if self.prefect_url:
+            return self.prefect_url.rstrip("/")
+        note = self.run / "prefect.url"
+        if note.exists():
+            return note.read_text().strip()
+        return f"http://127.0.0.1:{self.prefect_port}/api"
+
+
+def default_home() -> Path:
+    """IRFLOW_HOME, or the XDG state folder (XDG Base Directory Specification 0.8)."""
+    named = os.environ.get("IRFLOW_HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "irflow"

@@ -1,0 +1,257 @@
+"""The engine: every step, wherever it runs, goes claim -> observe -> plan -> INTENT -> apply -> verify -> OUTCOME."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from irflow.core.action import Action, Change, Context, Proof
+from irflow.core.approvals import approved
+from irflow.core.errors import ClaimLost, HostError, IrflowError, OutcomeUnknown
+from irflow.core.journal import Draft, Kind
+from irflow.core.model import Json
+from irflow.core.plan import Plan, PlanStep
+from irflow.core.planner import Catalog
+from irflow.core.ports import Claim, Ports, Transaction
+from irflow.core.slots import Slots
+from irflow.core.status import FINISHED, IncidentStatus, State, fold
+from irflow.core.view import Views
+
+RETRIES_AFTER_UNKNOWN = 2
+"""After an unknown outcome the step looks again and acts on what it sees, at most so often."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step stands after a try. detail: one line for people."""
+
+    key: str
+    state: State
+    detail: str = ""
+    facts: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def passable(self) -> bool:
+        """Whether steps that only need this one to be over may go on."""
+        return self.state in FINISHED
+
+
+@dataclass
+class _Try:
+    """What is known while one step is being worked on."""
+
+    step: PlanStep
+    action: Action[Any]
+    params: Any
+    claim: Claim
+    seen: dict[str, Json] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    applied: tuple[dict[str, Json], ...] = ()
+
+
+class Engine:
+    """Runs single steps. What runs when is core.phase; where it runs is the executor's business.
+
+    owner: unique per process (claims and heartbeats). slots: bounds parallel work, applies before verifies.
+    stale_s: a claim whose owner was silent that long may be taken over.
+    """
+
+    def __init__(
+        self, ports: Ports, catalog: Catalog, *, actor: str, owner: str, parallel: int = 32, stale_s: float = 10.0
+    ) -> None:
+        self.ports = ports
+        self.catalog = catalog
+        self.actor = actor
+        self.owner = owner
+        self.stale_s = stale_s
+        self.slots = Slots(parallel, ports.clock.monotonic)
+        self.views = Views(ports.store, ports.clock)
+
+    def status(self, incident: str) -> IncidentStatus:
+        """The incident as the journal has it now: a shared view, to be read only."""
+        return self.views.of(incident).now()
+
+    # ------------------------------------------------------------ one step
+
+    def run_step(self, plan: Plan, step: PlanStep) -> StepResult:
+        """Bring one step to an outcome, or say why it has to wait. Safe to call again, anywhere, at any time."""
+        status = self.status(plan.incident)
+        gate = self._gate(plan, step, status)
+        if gate is not None:
+            return gate
+        claim = self.ports.store.transact(
+            lambda tx: tx.claim(plan.incident, step.key, self.owner, stale_s=self.stale_s)
+        )
+        if claim is None:
+            return self._adopt(plan, step)
+        try:
+            return self._work(plan, step, claim)
+        except ClaimLost:
+            return self._adopt(plan, step)
+
+    def _gate(self, plan: Plan, step: PlanStep, status: IncidentStatus) -> StepResult | None:
+        """A result when the step may not or need not run now."""
+        known = status.step(step.key)
+        if known.state in FINISHED or known.state in (State.FAILED, State.REFUSED):
+            return StepResult(step.key, known.state, "as the journal has it", dict(known.outcome.get("facts", {})))
+        if not status.open:
+            return StepResult(step.key, State.PENDING, "the incident is closed")
+        in_force = status.plan(plan.phase)
+        if in_force is None or in_force.digest != plan.digest:
+            return StepResult(step.key, State.PENDING, "this plan is not in force any more")
+        halted = self.ports.store.halted()
+        if halted is not None:
+            return StepResult(step.key, State.PENDING, f"halted: {halted}")
+        if step.manual is not None or not approved(step, plan, status.approvals):
+            if known.state is not State.AWAITING:
+                self._ask(plan, step)
+            return StepResult(step.key, State.AWAITING, "; ".join(step.reasons) or "a person does this step")
+        return None
+
+    def _ask(self, plan: Plan, step: PlanStep) -> None:
+        def work(tx: Transaction) -> None:
+            current = fold(tx.events(plan.incident))
+            if current.step(step.key).state is State.PENDING:
+                data: dict[str, Json] = {
+                    "phase": plan.phase, "digest": plan.digest, "role": step.role, "people": step.people,
+                    "reasons": list(step.reasons), "title": step.title, "manual": step.manual,
+                }  # fmt: skip
+                tx.append(plan.incident, Draft(Kind.PERSON_ASKED, self.actor, data, step.key, step.target))
+
+        self.ports.store.transact(work)
+
+    def _adopt(self, plan: Plan, step: PlanStep) -> StepResult:
+        """Wait for whoever has the claim; take over when it falls silent."""
+        view = self.views.of(plan.incident)
+        start = self.ports.clock.monotonic()
+        next_try = start + self.stale_s / 4
+        pause = threading.Event()
+        while (moment := self.ports.clock.monotonic()) < start + step.timeout_s + 2 * self.stale_s:
+            known = view.now(patient=True).step(step.key)
+            if known.state not in (State.PENDING, State.OPEN):
+                return StepResult(step.key, known.state, "adopted", dict(known.outcome.get("facts", {})))
+            if moment >= next_try:
+                next_try = moment + self.stale_s / 4
+                claim = self.ports.store.transact(
+                    lambda tx: tx.claim(plan.incident, step.key, self.owner, stale_s=self.stale_s)
+                )
+                if claim is not None:
+                    try:
+                        return self._work(plan, step, claim)
+                    except ClaimLost:
+                        continue
+            pause.wait(0.05)
+        return StepResult(step.key, State.PENDING, "another process is still at it")
+
+    def _work(self, plan: Plan, step: PlanStep, claim: Claim) -> StepResult:
+        """With the claim in hand: look, act, prove; after an unknown outcome look again."""
+        status = self.status(plan.incident)
+        known = status.step(step.key)
+        if known.state in FINISHED or known.state in (State.FAILED, State.REFUSED):
+            self.ports.store.transact(lambda tx: tx.release(claim))
+            return StepResult(step.key, known.state, "finished meanwhile", dict(known.outcome.get("facts", {})))
+        action = self.catalog.actions.get(step.action or "")
+        now = _Try(step, action, action.Params.model_validate(step.params), claim)
+        context = self._context(plan, step, status, claim.epoch)
+        error: IrflowError | None = None
+        for _ in range(1 + RETRIES_AFTER_UNKNOWN):
+            try:
+                proof = self._act(plan, now, context)
+                return self._conclude(plan, now, proof)
+            except ClaimLost:
+                raise
+            except OutcomeUnknown as unknown:
+                error = unknown
+                if context.left() <= 0.05:
+                    break
+            except IrflowError as failure:
+                error = failure
+                break
+            except Exception as failure:  # an action's bug must become an outcome, not a silent intent
+                error = IrflowError(f"{type(failure).__name__} in {step.action}: {failure}", where=step.target or None)
+                break
+        assert error is not None
+        return self._fail(plan, now, error)
+
+    def _context(self, plan: Plan, step: PlanStep, status: IncidentStatus, epoch: int) -> Context:
+        host = self.catalog.inventory.hosts.get(step.target) if step.target else None
+        deadline = self.ports.clock.monotonic() + step.timeout_s
+        if host is None:  # actions without a target read the whole record, so they get one that holds still
+            status = fold(self.ports.store.events(plan.incident))
+        return Context(status.incident, status, step, host, epoch, self.actor, deadline, self.ports)
+
+    def _act(self, plan: Plan, now: _Try, context: Context) -> Proof:
+        with self.slots.apply():
+            now.seen = now.action.observe(now.params, context)
+            now.changes = now.action.plan(now.params, now.seen)
+            if now.changes:
+                self._append(
+                    plan, now, Kind.STEP_INTENT,
+                    {"action": now.action.name, "changes": [one.to_data() for one in now.changes], "seen": now.seen},
+                )  # fmt: skip
+                now.applied = tuple(now.action.apply(change, context) for change in now.changes)
+        with self.slots.verify():
+            return now.action.verify(now.params, now.seen, now.applied, context)
+
+    def _conclude(self, plan: Plan, now: _Try, proof: Proof) -> StepResult:
+        state = (State.DONE if now.changes else State.NOOP) if proof.passed else State.FAILED
+        detail = "" if proof.passed else "not proved: " + ", ".join(proof.failed)
+        facts = {key: value for key, value in proof.facts.items() if key != "evidence"}
+        data: dict[str, Json] = {
+            "outcome": state.value, "action": now.action.name, "detail": detail, "facts": facts,
+            "checks": [
+                {"name": one.name, "passed": one.passed, "before": one.before, "after": one.after}
+                for one in proof.checks
+            ],
+            "leases": list(proof.leases), "ended_leases": list(proof.ended_leases),
+        }  # fmt: skip
+        evidence = [
+            Draft(Kind.EVIDENCE_TAKEN, self.actor, entry, now.step.key, now.step.target, now.claim.epoch)
+            for entry in proof.facts.get("evidence", ())
+        ]
+        self._append(plan, now, Kind.STEP_OUTCOME, data, *evidence, release=True)
+        return StepResult(now.step.key, state, detail, facts)
+
+    def _fail(self, plan: Plan, now: _Try, error: IrflowError) -> StepResult:
+        """Record a failure; unknown when something may have been applied and nobody could look again."""
+        unknown = isinstance(error, OutcomeUnknown) or (bool(now.changes) and isinstance(error, HostError))
+        state = State.UNKNOWN if unknown and now.changes else State.FAILED
+        data: dict[str, Json] = {
+            "outcome": state.value, "action": now.action.name, "detail": str(error), "error": type(error).__name__,
+            "facts": {}, "checks": [],
+        }  # fmt: skip
+        self._append(plan, now, Kind.STEP_OUTCOME, data, release=True)
+        return StepResult(now.step.key, state, str(error))
+
+    def _append(
+        self, plan: Plan, now: _Try, kind: Kind, data: dict[str, Json], *more: Draft, release: bool = False
+    ) -> None:
+        draft = Draft(kind, self.actor, data, now.step.key, now.step.target, now.claim.epoch)
+
+        def work(tx: Transaction) -> None:
+            tx.append(plan.incident, draft, *more, claim=now.claim)
+            if release:
+                tx.release(now.claim)
+
+        self.ports.store.transact(work)
+
+    # ------------------------------------------------------------ leases and undo
+
+    def with_step(self, plan: Plan, step: PlanStep, use: Callable[[Action[Any], Any, Context], Proof]) -> Proof:
+        """Call an action outside its step's own run (renew, undo), under the step's claim and a higher epoch.
+
+        Raises ClaimLost when another process is at the step.
+        """
+        claim = self.ports.store.transact(
+            lambda tx: tx.claim(plan.incident, step.key, self.owner, stale_s=self.stale_s)
+        )
+        if claim is None:
+            raise ClaimLost(f"another process is working on {step.key}", where=step.target or None)
+        try:
+            action = self.catalog.actions.get(step.action or "")
+            context = self._context(plan, step, self.status(plan.incident), claim.epoch)
+            return use(action, action.Params.model_validate(step.params), context)
+        finally:
+            self.ports.store.transact(lambda tx: tx.release(claim))

@@ -1,0 +1,100 @@
+"""The hosts irflow may touch: how to reach them, whose they are, and how careful to be."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pydantic import Field, field_validator
+
+from irflow.core.model import Noun
+from irflow.core.secret import SecretRef
+
+_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"  # never starts with '-': a name must not read as an option
+
+
+class Host(Noun):
+    """One host of the inventory.
+
+    address: IP address or DNS name. user, sudo: the account irflow logs in with, and whether it needs `sudo -n`.
+    key: reference to the private key. certificate: path of an OpenSSH user certificate for it.
+    host_keys: accepted host keys as `TYPE BASE64`. jump: inventory name of the jump host.
+    netns: path of the network namespace from which the host is reachable (management VRF, lab).
+    management: addresses or networks that must keep SSH access while the host is isolated.
+    allow: flows to keep open while isolated, `udp:10.0.0.53:53`. protected: a person must always agree.
+    own: irflow runs on it, or needs it (jump host, Vault, database): never touched unless two people agree.
+    """
+
+    name: str = Field(pattern=_NAME)
+    address: str
+    port: int = Field(default=22, ge=1, le=65535)
+    user: str = Field(default="root", pattern=r"^[a-z_][a-z0-9_-]*$")
+    sudo: bool = False
+    key: str
+    certificate: str | None = None
+    host_keys: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    jump: str | None = None
+    netns: str | None = None
+    management: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    protected: bool = False
+    own: bool = False
+    owner: str = ""
+
+    @field_validator("management")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(one, strict=False)) for one in value)
+
+    @field_validator("key")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        SecretRef.parse(value)
+        return value
+
+
+class Caps(Noun):
+    """How much one incident may touch without a person.
+
+    hosts: most hosts per incident. group_percent: most of any one group, in percent, rounded up to one host.
+    """
+
+    hosts: int = Field(default=10, ge=0)
+    group_percent: int = Field(default=100, ge=0, le=100)
+
+
+class Inventory(Noun):
+    """All hosts by name, and the caps."""
+
+    hosts: dict[str, Host] = {}
+    caps: Caps = Caps()
+
+    def find(self, text: str) -> Host | None:
+        """The host whose name, alias or address is exactly `text` (case-insensitive for names), else None.
+
+        Port suffixes as in `web-1:9100` are accepted, because exporters label alerts that way.
+        """
+        wanted = text.strip().lower()
+        for candidate in (wanted, wanted.rpartition(":")[0] if wanted.count(":") == 1 else ""):
+            for host in self.hosts.values():
+                names = (host.name, host.address, *host.aliases)
+                if candidate and candidate in (name.lower() for name in names):
+                    return host
+        return None
+
+    def resolve(self, texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Split host texts of an alert into (inventory names, unknown), both without repeats, in order."""
+        known: dict[str, None] = {}
+        unknown: dict[str, None] = {}
+        for text in texts:
+            host = self.find(text)
+            if host is None:
+                unknown[text[:253]] = None
+            else:
+                known[host.name] = None
+        return tuple(known), tuple(unknown)
+
+    def group(self, name: str) -> tuple[Host, ...]:
+        """The hosts of a group."""
+        return tuple(host for host in self.hosts.values() if name in host.groups)

@@ -1,0 +1,143 @@
+"""One phase: freeze its plan, run its steps as their dependencies allow, record how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+
+from irflow.core.engine import Engine, StepResult
+from irflow.core.errors import Refused
+from irflow.core.journal import Draft, Kind
+from irflow.core.model import Json
+from irflow.core.plan import Plan, PlanStep
+from irflow.core.planner import plan_phase
+from irflow.core.playbook import Phase
+from irflow.core.ports import Executor, Run, Transaction
+from irflow.core.progress import blocking, ended, over
+from irflow.core.status import IncidentStatus, State, fold
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How a phase stands after a run. state: `ended`, `awaiting_approval`, `blocked` or `unfinished`."""
+
+    phase: str
+    state: str
+    steps: Mapping[str, StepResult]
+
+    @property
+    def open_items(self) -> tuple[str, ...]:
+        """One line per step that is not over."""
+        return tuple(
+            f"{key}: {result.state.value}" + (f" ({result.detail})" if result.detail else "")
+            for key, result in self.steps.items()
+            if not result.passable
+        )
+
+
+def execute(engine: Engine, incident: str, phase: Phase, executor: Executor, *, run_id: str, kind: str) -> PhaseResult:
+    """Run a phase as far as it goes without a person. Any number of processes may do so at the same time.
+
+    run_id: unique for this run. kind: `threads` or `prefect`. Raises Refused when the incident has no playbook,
+    ConfigurationError when the plan cannot be made.
+    """
+    now = engine.ports.clock.now()
+    run = Run(run_id, incident, phase.value, kind, engine.owner, now, now, None)
+
+    def begin(tx: Transaction) -> Plan:
+        plan = ensure_plan(engine, tx, incident, phase)
+        tx.begin_run(run)
+        data: dict[str, Json] = {"phase": phase.value, "run": run_id, "executor": kind}
+        tx.append(incident, Draft(Kind.RUN_STARTED, engine.actor, data))
+        return plan
+
+    plan = engine.ports.store.transact(begin)
+    try:
+        return run_plan(engine, plan, executor)
+    finally:
+        engine.ports.store.transact(lambda tx: tx.end_run(run_id))
+
+
+def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: Phase) -> Plan:
+    """The plan in force, made and journalled now if there is none. Raises Refused or ConfigurationError."""
+    status = fold(tx.events(incident))
+    known = status.plan(phase.value)
+    if known is not None:
+        return known
+    name = status.incident.playbook
+    playbook = engine.catalog.playbooks.get(name) if name else None
+    if playbook is None:
+        raise Refused(
+            f"{status.incident.number} has no playbook for type {status.incident.type}",
+            hint="Run a runbook by hand: irflow run RUNBOOK",
+        )
+    plan = plan_phase(engine.catalog, status.incident, playbook, phase, results=results(status))
+    record_plan(engine, tx, plan)
+    return plan
+
+
+def record_plan(engine: Engine, tx: Transaction, plan: Plan) -> None:
+    """Put a plan in force."""
+    data: dict[str, Json] = {"phase": plan.phase, "digest": plan.digest, "plan": plan.model_dump(mode="json")}
+    tx.append(
+        plan.incident,
+        Draft(Kind.PHASE_PLANNED, engine.actor, data),
+        Draft(Kind.PHASE_STARTED, engine.actor, {"phase": plan.phase}),
+    )
+
+
+def results(status: IncidentStatus) -> dict[str, Json]:
+    """Facts of finished steps by `runbook.step@target`, for the expressions of later phases."""
+    return {key.partition("/")[2]: step.outcome.get("facts", {}) for key, step in status.steps.items() if step.outcome}
+
+
+def run_plan(engine: Engine, plan: Plan, executor: Executor) -> PhaseResult:
+    """Run the steps of a plan in force as their dependencies allow; independent steps run in parallel."""
+    by_key = {step.key: step for step in plan.steps}
+    waiting = dict(by_key)
+    results_: dict[str, StepResult] = {}
+    running: dict[Future[StepResult], PlanStep] = {}
+    while True:
+        for step in [one for one in waiting.values() if _free(one, by_key, results_)]:
+            del waiting[step.key]
+            running[executor.submit(step, lambda one: engine.run_step(plan, one))] = step
+        if not running:
+            break
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            step = running.pop(future)
+            results_[step.key] = future.result()
+    return _finish(engine, plan, results_)
+
+
+def _free(step: PlanStep, by_key: Mapping[str, PlanStep], done: Mapping[str, StepResult]) -> bool:
+    return all(key in done and over(by_key[key], done[key].state) for key in step.after)
+
+
+def _finish(engine: Engine, plan: Plan, done: dict[str, StepResult]) -> PhaseResult:
+    """Record the end of the phase, or that it is blocked; a phase ends once, whoever comes first."""
+
+    def work(tx: Transaction) -> tuple[str, IncidentStatus]:
+        status = fold(tx.events(plan.incident))
+        known = status.phases[plan.phase]
+        if known.plan is None or known.plan.digest != plan.digest:
+            return "unfinished", status
+        if known.ended_at is not None:
+            return "ended", status
+        outcome = ended(status, plan)
+        if outcome is not None:
+            tx.append(plan.incident, Draft(Kind.PHASE_ENDED, engine.actor, {"phase": plan.phase, "outcome": outcome}))
+            return "ended", status
+        if any(status.step(step.key).state is State.AWAITING for step in plan.steps):
+            return "awaiting_approval", status
+        stuck = blocking(status, plan)
+        if stuck and not known.blocked:
+            data: dict[str, Json] = {"phase": plan.phase, "steps": list(stuck)}
+            tx.append(plan.incident, Draft(Kind.PHASE_BLOCKED, engine.actor, data))
+        return ("blocked" if stuck else "unfinished"), status
+
+    state, status = engine.ports.store.transact(work)
+    for step in plan.steps:
+        done.setdefault(step.key, StepResult(step.key, status.step(step.key).state))
+    return PhaseResult(plan.phase, state, done)

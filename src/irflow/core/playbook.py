@@ -1,0 +1,60 @@
+"""A playbook: policy for one incident type. It calls runbooks; a runbook never calls back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from irflow.core.model import Json, Noun
+from irflow.core.severity import Severity
+
+
+class Phase(StrEnum):
+    """The four phases of an incident, in order."""
+
+    DETECTION = "detection"
+    CONTAINMENT = "containment"
+    RECOVERY = "recovery"
+    LESSONS_LEARNED = "lessons_learned"
+
+
+class Match(Noun):
+    """Which incidents a playbook is for; an empty list of severities means all."""
+
+    types: tuple[str, ...] = Field(min_length=1)
+    severity: tuple[Severity, ...] = ()
+
+
+class RunbookCall(Noun):
+    """One runbook in a phase. parallel: runs beside the one before it. arguments: `with` in YAML."""
+
+    runbook: str
+    arguments: dict[str, Json] = Field(default={}, alias="with")
+    parallel: bool = False
+
+
+class Playbook(Noun):
+    """Policy for one incident type.
+
+    roles: role name -> who usually holds it. auto_approve: `runbook.step` -> severities for which the step's
+    approval is waived. on_timeout: what happens when an approval is not answered within its window.
+    """
+
+    playbook: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    match: Match
+    roles: dict[str, str] = {}
+    auto_approve: dict[str, tuple[Severity, ...]] = {}
+    phases: dict[Phase, tuple[RunbookCall, ...]]
+    documents: tuple[str, ...] = ()
+    on_timeout: Literal["escalate", "short_lease"] = "escalate"
+
+
+def choose(playbooks: tuple[Playbook, ...], type_: str, severity: Severity) -> Playbook | None:
+    """The playbook for an incident: the one that names its type and severity, else its type with any severity."""
+    fitting = [one for one in playbooks if type_ in one.match.types]
+    exact = [one for one in fitting if severity in one.match.severity]
+    anyhow = [one for one in fitting if not one.match.severity]
+    return next(iter(exact or anyhow), None)

@@ -1,0 +1,83 @@
+"""A runbook: ordered steps that do one job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from irflow.core.model import Duration, Json, Noun
+
+STEP_TIMEOUT = timedelta(seconds=120)
+
+
+class ParameterType(StrEnum):
+    """What a runbook parameter holds; `hosts` and `host` are inventory names, `addresses` IP addresses or networks."""
+
+    HOSTS = "hosts"
+    HOST = "host"
+    ADDRESSES = "addresses"
+    DURATION = "duration"
+    STRING = "string"
+    STRINGS = "strings"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+
+
+class Parameter(Noun):
+    """One parameter of a runbook."""
+
+    type: ParameterType
+    required: bool = False
+    default: Json = None
+    description: str = ""
+
+
+class Step(Noun):
+    """One action on each target, or one thing that a person must do or decide.
+
+    action: name in the registry; arguments: its parameters (`with` in YAML). manual: the text a person follows.
+    for_each: expression that gives a list; the step runs once for each, as `item`. when: expression; false skips.
+    approval: role whose yes is needed. role: who does a manual step. timeout: wall clock for the whole step.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    action: str | None = None
+    manual: str | None = None
+    arguments: dict[str, Json] = Field(default={}, alias="with")
+    for_each: str | None = None
+    when: str | None = None
+    approval: str | None = None
+    role: str | None = None
+    on_failure: Literal["stop", "continue"] = "stop"
+    timeout: Duration = STEP_TIMEOUT
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Step:
+        if (self.action is None) == (self.manual is None):
+            raise ValueError("a step has either `action` or `manual`")
+        if self.manual is not None and (self.arguments or self.for_each):
+            raise ValueError("a manual step takes neither `with` nor `for_each`")
+        return self
+
+
+class Runbook(Noun):
+    """Procedure for one job; also runs alone."""
+
+    runbook: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    description: str = ""
+    parameters: dict[str, Parameter] = {}
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Runbook:
+        seen: set[str] = set()
+        for step in self.steps:
+            if step.id in seen:
+                raise ValueError(f"step id {step.id!r} appears twice")
+            seen.add(step.id)
+        return self

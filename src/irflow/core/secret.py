@@ -1,0 +1,69 @@
+"""Secrets as references; a value exists only inside the adapter call that needs it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from irflow.core.errors import ConfigurationError
+
+_FORM = re.compile(r"(?P<scheme>vault|keyring|file):(?P<path>[^#\s]+)(?:#(?P<field>[^\s#]+))?")
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """Where a secret lives, never what it is.
+
+    scheme: `vault`, `keyring` or `file` (bootstrap only: mode 0600 or a systemd credential).
+    path: `MOUNT/path`, `service/user` or a file path. field: the key inside a Vault document.
+    """
+
+    scheme: str
+    path: str
+    field: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SecretRef:
+        """Read `vault:kv/app/db#password`, `keyring:irflow/db` or `file:PATH`.
+
+        Raises ConfigurationError on any other form; the text itself is not repeated, it may be a secret.
+        """
+        found = _FORM.fullmatch(text)
+        if not found or (found["scheme"] == "vault") != (found["field"] is not None):
+            raise ConfigurationError(
+                "not a secret reference", hint="Write vault:MOUNT/path#field, keyring:service/user or file:PATH"
+            )
+        return cls(found["scheme"], found["path"], found["field"])
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.path}" + (f"#{self.field}" if self.field else "")
+
+
+class SecretValue:
+    """A secret in memory that does not print, format, compare by accident, pickle or serialise."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The bytes; call it only in the argument list of the call that needs them."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "SecretValue(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SecretValue does not pickle")
+
+
+class SecretStore(Protocol):
+    """Turns references into values."""
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        """The value behind a reference. Raises ServiceMissing or ConfigurationError with the reference, never a value."""
+        ...

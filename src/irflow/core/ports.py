@@ -168,7 +168,7 @@ class Transaction(Protocol):
         ...
 
     def open_incident(self, incident: Incident, actor: str) -> Incident:
-        """Give it its number (`IR-YEAR-NNNN`), append `incident.opened` {"incident": ...}, index it. Returns it numbered."""
+        """Number it (`IR-YEAR-NNNN`), append `incident.opened` {"incident": ...}, index it. Returns it numbered."""
         ...
 
     def index_incident(self, incident: Incident, *, closed: bool) -> None:
@@ -188,7 +188,7 @@ class Transaction(Protocol):
         ...
 
     def firing(self, source: str, fingerprint: str) -> tuple[str, str] | None:
-        """(alert id, incident id) of the latest alert with this fingerprint in an open incident that is not resolved."""
+        """(alert id, incident id) of the latest unresolved alert with this fingerprint in an open incident."""
         ...
 
     def save_alert(self, alert: Alert, incident: str | None, duplicate_of: str | None) -> None:
@@ -343,7 +343,7 @@ class Expressions(Protocol):
     """Evaluates `{{ ... }}` of playbooks and runbooks in a sandbox."""
 
     def evaluate(self, text: str, scope: dict[str, Json]) -> Json:
-        """A lone `{{ expr }}` gives the expression's value; text around expressions gives text; no `{{` gives text as is.
+        """A lone `{{ expr }}` gives the expression's value; text around expressions gives text; else the text as is.
 
         Strict about undefined names. Raises ConfigurationError. Values in scope are data and never evaluated.
         """

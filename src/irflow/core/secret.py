@@ -65,5 +65,5 @@ class SecretStore(Protocol):
     """Turns references into values."""
 
     def resolve(self, ref: SecretRef) -> SecretValue:
-        """The value behind a reference. Raises ServiceMissing or ConfigurationError with the reference, never a value."""
+        """The value behind a reference. Raises ServiceMissing or ConfigurationError naming the reference only."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -289,7 +289,7 @@ def _closed(status: IncidentStatus, event: Event) -> None:
     status.closed_at = event.moment
 
 
-_FOLDS = {
+_FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.ALERT_RECEIVED: lambda status, event: status.alerts.append(event.data),
     Kind.PHASE_PLANNED: _planned,
     Kind.PHASE_STARTED: _phase_started,

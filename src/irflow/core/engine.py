@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from irflow.core.action import Action, Change, Context, Proof
 from irflow.core.approvals import approved
@@ -18,6 +18,8 @@ from irflow.core.ports import Claim, Ports, Transaction
 from irflow.core.slots import Slots
 from irflow.core.status import FINISHED, IncidentStatus, State, fold
 from irflow.core.view import Views
+
+T = TypeVar("T")
 
 RETRIES_AFTER_UNKNOWN = 2
 """After an unknown outcome the step looks again and acts on what it sees, at most so often."""
@@ -239,7 +241,7 @@ class Engine:
 
     # ------------------------------------------------------------ leases and undo
 
-    def with_step(self, plan: Plan, step: PlanStep, use: Callable[[Action[Any], Any, Context], Proof]) -> Proof:
+    def with_step(self, plan: Plan, step: PlanStep, use: Callable[[Action[Any], Any, Context], T]) -> T:
         """Call an action outside its step's own run (renew, undo), under the step's claim and a higher epoch.
 
         Raises ClaimLost when another process is at the step.

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 from irflow.core.engine import Engine, StepResult
-from irflow.core.errors import Refused
+from irflow.core.errors import ConfigurationError, IrflowError, Refused
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
@@ -52,19 +52,38 @@ def execute(engine: Engine, incident: str, phase: Phase, executor: Executor, *, 
         tx.append(incident, Draft(Kind.RUN_STARTED, engine.actor, data))
         return plan
 
-    plan = engine.ports.store.transact(begin)
+    try:
+        plan = engine.ports.store.transact(begin)
+    except (ConfigurationError, Refused) as error:
+        _unplannable(engine, incident, phase, error)
+        raise
     try:
         return run_plan(engine, plan, executor)
     finally:
         engine.ports.store.transact(lambda tx: tx.end_run(run_id))
 
 
+def _unplannable(engine: Engine, incident: str, phase: Phase, error: IrflowError) -> None:
+    """Record once that a phase cannot even be planned; a person must change something."""
+
+    def work(tx: Transaction) -> None:
+        known = fold(tx.events(incident)).phases.get(phase.value)
+        if known is None or not known.blocked:
+            data: dict[str, Json] = {"phase": phase.value, "steps": [], "error": str(error)}
+            tx.append(incident, Draft(Kind.PHASE_BLOCKED, engine.actor, data))
+
+    engine.ports.store.transact(work)
+
+
 def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: Phase) -> Plan:
-    """The plan in force, made and journalled now if there is none. Raises Refused or ConfigurationError."""
+    """The plan in force; made and journalled now if there is none, or if a target was added since.
+
+    Raises Refused or ConfigurationError.
+    """
     status = fold(tx.events(incident))
-    known = status.plan(phase.value)
-    if known is not None:
-        return known
+    known = status.phases.get(phase.value)
+    if known is not None and known.plan is not None and not known.stale:
+        return known.plan
     name = status.incident.playbook
     playbook = engine.catalog.playbooks.get(name) if name else None
     if playbook is None:
@@ -72,7 +91,8 @@ def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: Phase) ->
             f"{status.incident.number} has no playbook for type {status.incident.type}",
             hint="Run a runbook by hand: irflow run RUNBOOK",
         )
-    plan = plan_phase(engine.catalog, status.incident, playbook, phase, results=results(status))
+    revision = known.plan.revision if known and known.plan else 0
+    plan = plan_phase(engine.catalog, status.incident, playbook, phase, revision=revision + 1, results=results(status))
     record_plan(engine, tx, plan)
     return plan
 

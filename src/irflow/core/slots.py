@@ -16,6 +16,7 @@ class Slots:
     which cuts the last host in about half the time (facts: peers, reading 5)."""
 
     def __init__(self, count: int, monotonic: Callable[[], float]) -> None:
+        self.count = count
         self._free = count
         self._monotonic = monotonic
         self._lock = threading.Lock()

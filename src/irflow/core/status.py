@@ -53,7 +53,11 @@ class StepStatus:
 
 @dataclass
 class PhaseStatus:
-    """One phase. waits: closed intervals during which only a person could go on."""
+    """One phase.
+
+    waits: closed intervals during which only a person could go on. stale: a target was added after the plan was made.
+    fruitless: runs requested since something last happened in it. ended_seq: sequence number of its end.
+    """
 
     phase: str
     plan: Plan | None = None
@@ -63,7 +67,11 @@ class PhaseStatus:
     blocked: bool = False
     waits: list[tuple[datetime, datetime]] = field(default_factory=list)
     waiting_since: datetime | None = None
-    runs: int = 0
+    stale: bool = False
+    fruitless: int = 0
+    requested_at: datetime | None = None
+    escalated: bool = False
+    ended_seq: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class IncidentStatus:
     clock_marks: set[tuple[str, str]] = field(default_factory=set)
     acknowledged_at: datetime | None = None
     closed_at: datetime | None = None
+    closed_seq: int = 0
     last_seq: int = 0
 
     @property
@@ -133,6 +142,8 @@ def fold(events: Iterable[Event], status: IncidentStatus | None = None) -> Incid
                 raise ValueError(f"the journal of {event.incident} starts with {event.kind}")
             status = IncidentStatus(Incident.model_validate(event.data["incident"]))
         _FOLDS.get(event.kind, _ignore)(status, event)
+        if event.step:
+            _fruit(status, event.step)
         status.last_seq = event.seq
     if status is None:
         raise ValueError("an empty journal has no status")
@@ -158,6 +169,7 @@ def _planned(status: IncidentStatus, event: Event) -> None:
     plan = Plan.model_validate(event.data["plan"])
     phase = _phase(status, plan.phase)
     phase.plan, phase.blocked, phase.ended_at, phase.outcome = plan, False, None, ""
+    phase.stale, phase.fruitless, phase.escalated = False, 0, False
     for step in plan.steps:
         known = status.steps.setdefault(step.key, StepStatus(step.key, step.target))
         if known.state is State.AWAITING:
@@ -172,6 +184,7 @@ def _phase_started(status: IncidentStatus, event: Event) -> None:
 def _phase_ended(status: IncidentStatus, event: Event) -> None:
     phase = _phase(status, event.data["phase"])
     phase.ended_at, phase.outcome, phase.blocked = event.moment, event.data["outcome"], False
+    phase.ended_seq = event.seq
     _close_wait(phase, event.moment)
 
 
@@ -179,8 +192,22 @@ def _phase_blocked(status: IncidentStatus, event: Event) -> None:
     _phase(status, event.data["phase"]).blocked = True
 
 
-def _run_started(status: IncidentStatus, event: Event) -> None:
-    _phase(status, event.data["phase"]).runs += 1
+def _run_requested(status: IncidentStatus, event: Event) -> None:
+    phase = _phase(status, event.data["phase"])
+    phase.fruitless += 1
+    phase.requested_at = event.moment
+
+
+def _escalated(status: IncidentStatus, event: Event) -> None:
+    if event.data.get("phase"):
+        _phase(status, event.data["phase"]).escalated = True
+
+
+def _fruit(status: IncidentStatus, key: str) -> None:
+    """Something happened in the phase of a step, so trying again may bear fruit."""
+    phase = status.phases.get(key.partition("/")[0])
+    if phase is not None:
+        phase.fruitless, phase.escalated = 0, False
 
 
 def _close_wait(phase: PhaseStatus, at: datetime) -> None:
@@ -210,6 +237,7 @@ def _approved(status: IncidentStatus, event: Event) -> None:
     status.acknowledged_at = status.acknowledged_at or event.moment
     for phase in status.phases.values():
         if phase.plan and phase.plan.digest == approval.digest:
+            phase.fruitless, phase.escalated = 0, False
             yes = {one.operator for one in status.approvals if one.digest == approval.digest}
             for step in phase.plan.steps:
                 known = status.step(step.key)
@@ -283,10 +311,12 @@ def _host_added(status: IncidentStatus, event: Event) -> None:
     hosts = dict.fromkeys((*status.incident.hosts, *event.data.get("hosts", ())))
     addresses = dict.fromkeys((*status.incident.addresses, *event.data.get("addresses", ())))
     status.incident = status.incident.model_copy(update={"hosts": tuple(hosts), "addresses": tuple(addresses)})
+    for phase in status.phases.values():
+        phase.stale = phase.plan is not None
 
 
 def _closed(status: IncidentStatus, event: Event) -> None:
-    status.closed_at = event.moment
+    status.closed_at, status.closed_seq = event.moment, event.seq
 
 
 _FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
@@ -295,7 +325,8 @@ _FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.PHASE_STARTED: _phase_started,
     Kind.PHASE_ENDED: _phase_ended,
     Kind.PHASE_BLOCKED: _phase_blocked,
-    Kind.RUN_STARTED: _run_started,
+    Kind.RUN_REQUESTED: _run_requested,
+    Kind.ESCALATED: _escalated,
     Kind.PERSON_ASKED: _asked,
     Kind.APPROVAL_GIVEN: _approved,
     Kind.APPROVAL_REFUSED: _refused,

@@ -1,0 +1,55 @@
+"""Waking the responder over a unix datagram socket; a lost wake-up costs one poll interval, nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from pathlib import Path
+
+from irflow.core.errors import ServiceMissing
+
+
+def wake(path: Path) -> None:
+    """Tell the responder that there is work. Never fails: it polls anyway."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.sendto(b"w", os.fspath(path))
+
+
+class WakeSocket:
+    """The responder's end. path: at most 107 bytes (sun_path), in a folder only we can enter.
+
+    Raises ServiceMissing when it cannot be bound.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.setblocking(False)
+        try:
+            self._sock.bind(os.fspath(path))
+        except OSError as error:
+            self._sock.close()
+            raise ServiceMissing(
+                f"cannot listen: {error.strerror or error}", where=str(path), hint="Choose a shorter IRFLOW_HOME"
+            ) from error
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until woken, at most so long. Returns whether somebody woke us."""
+        ready, _, _ = select.select([self._sock], [], [], seconds)
+        woken = bool(ready)
+        while ready:
+            try:
+                self._sock.recv(16)
+            except BlockingIOError:
+                break
+        return woken
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._sock.close()
+        self._path.unlink(missing_ok=True)

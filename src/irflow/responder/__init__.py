@@ -1,0 +1,1 @@
+"""First response and the reconciler. No Prefect here: Prefect being down delays nothing."""

@@ -1,0 +1,60 @@
+"""First response: containment steps that need no person run here, now, in a warm process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from ulid import ULID
+
+from irflow.adapters.threads import ThreadExecutor
+from irflow.core.engine import Engine
+from irflow.core.errors import IrflowError
+from irflow.core.phase import PhaseResult, execute
+from irflow.core.playbook import Phase
+
+log = logging.getLogger(__name__)
+
+
+class FirstResponse:
+    """Runs containment in this process, once per incident at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._executor = ThreadExecutor()
+        self._lock = threading.Lock()
+        self._active: dict[str, bool] = {}
+
+    def start(self, incident: str) -> bool:
+        """Reserve an incident. False when it is being worked on; it is then gone through once more afterwards."""
+        with self._lock:
+            if incident in self._active:
+                self._active[incident] = True
+                return False
+            self._active[incident] = False
+            return True
+
+    def run(self, incident: str) -> PhaseResult | None:
+        """Run containment as far as it goes without a person. None when it cannot be planned (journalled)."""
+        result: PhaseResult | None = None
+        while True:
+            try:
+                result = execute(
+                    self._engine, incident, Phase.CONTAINMENT, self._executor, run_id=str(ULID()), kind="threads"
+                )
+            except IrflowError as error:
+                log.error("first response to %s: %s", incident, error)
+            with self._lock:
+                if not self._active.get(incident):
+                    self._active.pop(incident, None)
+                    return result
+                self._active[incident] = False
+
+    def active(self, incident: str) -> bool:
+        """Whether this process is working on the incident."""
+        with self._lock:
+            return incident in self._active
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._executor.close()

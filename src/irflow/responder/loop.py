@@ -1,0 +1,80 @@
+"""The responder's loop: woken by web or the command line, otherwise it polls."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from irflow.adapters.wake import WakeSocket
+from irflow.config import Settings
+from irflow.core.engine import Engine
+from irflow.core.errors import IrflowError
+from irflow.core.ports import Channel, FlowStarter
+from irflow.responder.first_response import FirstResponse
+from irflow.responder.outbox import Outbox
+from irflow.responder.reconcile import reconcile
+from irflow.responder.watch import LeaseKeeper, anchor, watch_clocks
+
+log = logging.getLogger(__name__)
+
+LEADER_TTL_S = 5.0
+
+
+class Responder:
+    """Everything that happens without a person asking for it at that moment."""
+
+    def __init__(self, engine: Engine, settings: Settings, *, starter: FlowStarter | None, channel: Channel) -> None:
+        self._engine, self._settings = engine, settings
+        self._first = FirstResponse(engine)
+        self._outbox = Outbox(engine, self._first, starter, channel, respond=settings.responder.first_response)
+        self._leases = LeaseKeeper(engine)
+        self._signed: dict[str, int] = {}
+        self._stop = threading.Event()
+
+    def run(self, *, ready: threading.Event | None = None) -> None:
+        """Work until stop(). ready is set once wake-ups are heard."""
+        socket_ = WakeSocket(self._settings.responder_socket)
+        poll = self._settings.responder.poll.total_seconds()
+        if ready:
+            ready.set()
+        log.info("the responder is ready")
+        self._sign_closed()
+        try:
+            while not self._stop.is_set():
+                self._tick()
+                socket_.wait(poll)
+        finally:
+            socket_.close()
+            self._outbox.close()
+            self._leases.close()
+            self._first.close()
+
+    def stop(self) -> None:
+        """End after the current round; running steps are waited for."""
+        self._stop.set()
+
+    def _tick(self) -> None:
+        """One round. A failing database must not end the responder: it is told and tried again."""
+        try:
+            self._outbox.take()
+            store = self._engine.ports.store
+            if store.halted() is None and store.lead("reconciler", self._engine.owner, ttl_s=LEADER_TTL_S):
+                for incident, _ in store.incidents(closed=False, limit=1000):
+                    self._tend(incident.id)
+                self._outbox.take()
+        except IrflowError as error:
+            log.error("%s", error)
+
+    def _sign_closed(self) -> None:
+        """Sign what closed just before the last responder ended."""
+        for incident, _ in self._engine.ports.store.incidents(closed=True, limit=100):
+            anchor(self._engine, incident.id, self._signed)
+
+    def _tend(self, incident: str) -> None:
+        try:
+            reconcile(self._engine, self._settings.responder, incident)
+            watch_clocks(self._engine, incident)
+            self._leases.keep(incident)
+            anchor(self._engine, incident, self._signed)
+        except IrflowError as error:
+            log.error("%s: %s", incident, error)

@@ -1,0 +1,102 @@
+"""Who works on what: claims on steps, runs of phases, leaders of roles; all kept alive by heartbeats."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from irflow.adapters.journal_sql.database import to_us
+from irflow.adapters.journal_sql.rows import run_of
+from irflow.adapters.journal_sql.tables import claims, leaders, runs
+from irflow.core.errors import ClaimLost
+from irflow.core.ports import Claim, Run
+
+_HOLDER = select(claims.c.owner, claims.c.epoch, claims.c.heartbeat_us).where(
+    claims.c.incident == bindparam("incident"), claims.c.step == bindparam("step")
+)
+_HIGHEST = select(func.max(claims.c.epoch))
+
+
+def claim(
+    connection: Connection, incident: str, step: str, owner: str, stale_s: float, now_us: int
+) -> tuple[Claim, bool] | None:
+    """(claim, whether its epoch is new), or None where a live owner has it. Needs the write lock."""
+    row = connection.execute(_HOLDER, {"incident": incident, "step": step}).first()
+    place = (claims.c.incident == incident) & (claims.c.step == step)
+    if row is not None and row.owner == owner:
+        connection.execute(update(claims).where(place).values(heartbeat_us=now_us))
+        return Claim(incident, step, owner, row.epoch), False
+    if row is not None and row.owner and now_us - row.heartbeat_us < stale_s * 1e6:
+        return None
+    epoch = max((connection.execute(_HIGHEST).scalar() or 0) + 1, now_us // 1000)
+    values = {"epoch": epoch, "owner": owner, "heartbeat_us": now_us}
+    if row is None:
+        connection.execute(insert(claims), {"incident": incident, "step": step, **values})
+    else:
+        connection.execute(update(claims).where(place).values(**values))
+    return Claim(incident, step, owner, epoch), True
+
+
+def check(connection: Connection, mine: Claim) -> None:
+    """Raise ClaimLost unless the claim is the one in force."""
+    row = connection.execute(_HOLDER, {"incident": mine.incident, "step": mine.step}).first()
+    if row is None or row.owner != mine.owner or row.epoch != mine.epoch:
+        now = "nobody" if row is None or not row.owner else f"{row.owner} (epoch {row.epoch})"
+        raise ClaimLost(
+            f"{mine.owner} (epoch {mine.epoch}) does not hold {mine.step} any more: {now} does",
+            where=mine.incident,
+            hint="Nothing was written; whoever holds it goes on",
+        )
+
+
+def release(connection: Connection, mine: Claim) -> bool:
+    """Give a claim back if it is still in force. Whether it was."""
+    changed = connection.execute(
+        update(claims)
+        .where(
+            claims.c.incident == mine.incident, claims.c.step == mine.step, claims.c.owner == mine.owner,
+            claims.c.epoch == mine.epoch,
+        )
+        .values(owner="")
+    )  # fmt: skip
+    return changed.rowcount > 0
+
+
+def heartbeat(connection: Connection, owner: str, now_us: int) -> None:
+    """Refresh all claims and running runs of an owner."""
+    connection.execute(update(claims).where(claims.c.owner == owner).values(heartbeat_us=now_us))
+    connection.execute(update(runs).where(runs.c.owner == owner, runs.c.ended_us.is_(None)).values(heartbeat_us=now_us))
+
+
+def begin_run(connection: Connection, run: Run, now_us: int) -> None:
+    """Record a run; one that is known goes on under its new owner."""
+    values = {"owner": run.owner, "executor": run.executor, "heartbeat_us": now_us, "ended_us": None}
+    if connection.execute(update(runs).where(runs.c.id == run.id).values(**values)).rowcount == 0:
+        started = {"id": run.id, "incident": run.incident, "phase": run.phase, "started_us": to_us(run.started_at)}
+        connection.execute(insert(runs), {**started, **values})
+
+
+def end_run(connection: Connection, run_id: str, now_us: int) -> None:
+    """Record that a run is over; the first end counts."""
+    connection.execute(update(runs).where(runs.c.id == run_id, runs.c.ended_us.is_(None)).values(ended_us=now_us))
+
+
+def runs_of(connection: Connection, incident: str, phase: str) -> list[Run]:
+    """All runs of a phase, oldest first."""
+    query = select(runs).where(runs.c.incident == incident, runs.c.phase == phase).order_by(runs.c.position)
+    return [run_of(row) for row in connection.execute(query).mappings()]
+
+
+def led_by_other(connection: Connection, role: str, owner: str, now_us: int) -> bool:
+    """Whether somebody else leads a role right now."""
+    row = connection.execute(select(leaders).where(leaders.c.role == role)).first()
+    return row is not None and row.owner != owner and row.until_us > now_us
+
+
+def lead(connection: Connection, role: str, owner: str, now_us: int, ttl_s: float) -> bool:
+    """Become or stay the leader, unless somebody else is. Needs the write lock."""
+    if led_by_other(connection, role, owner, now_us):
+        return False
+    values = {"owner": owner, "until_us": now_us + round(ttl_s * 1e6)}
+    if connection.execute(update(leaders).where(leaders.c.role == role).values(**values)).rowcount == 0:
+        connection.execute(insert(leaders), {"role": role, **values})
+    return True

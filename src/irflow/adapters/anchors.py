@@ -220,4 +220,4 @@ def _write_once(path: Path, content: bytes, mode: int) -> None:
         _fsync_folder(path.parent)
     finally:
         os.close(handle)
-        os.unlink(temporary)
+        Path(temporary).unlink()

@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL: connecting, taking the write lock, reading the clock, telling errors apart."""
+"""What differs between SQLite and PostgreSQL: connecting, the write lock, the clock, the errors."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _hint(cause: BaseException) -> str:
         sqlite3.SQLITE_FULL: "Free some disk space; nothing is acted upon until the journal can be written",
         sqlite3.SQLITE_READONLY: "Make the file and its folder writable for the user irflow runs as",
         sqlite3.SQLITE_CANTOPEN: "Make the folder writable for the user irflow runs as",
-        sqlite3.SQLITE_CORRUPT: "The file is damaged: stop irflow, keep a copy, restore it, then `irflow journal verify`",
+        sqlite3.SQLITE_CORRUPT: "The file is damaged: stop irflow, keep a copy of it, then run `irflow journal verify`",
         sqlite3.SQLITE_NOTADB: "This is no SQLite file; name another in IRFLOW_DATABASE_URL",
         sqlite3.SQLITE_IOERR: "Look at the disk: the kernel log says what failed",
     }

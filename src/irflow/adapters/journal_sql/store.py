@@ -129,7 +129,7 @@ class SqlStore:
         return self._read(lambda tx: tx.pending())
 
     def close(self) -> None:
-        """Finish pending commits and disconnect. In a forked child nothing happens: the connections are its parent's."""
+        """Finish pending commits and disconnect. In a forked child nothing happens: it owns nothing here."""
         if os.getpid() == self._process:
             self._writer.close()
             self.database.dispose()

@@ -118,7 +118,7 @@ class Writer:
                 if not passing(error) or time.monotonic() > deadline:
                     self._fail(jobs, self._database.error(error, "the journal could not be written"))
                     return
-                time.sleep(pause * random.uniform(0.5, 1.5))
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
                 pause = min(pause * 2, 0.5)
             except BaseException as error:  # noqa: BLE001 - a fault hook's or our own: no caller may be left waiting
                 self._disconnect()

@@ -46,7 +46,7 @@ def authenticate(operators: Iterable[Operator], login: str, name: str | None) ->
 
 def role_for(operator: Operator, plan: Plan) -> str:
     """The role in which an operator approves a plan. Raises Refused when the operator holds none that it needs."""
-    needed = {step.role for step in plan.steps if step.people and step.role}
+    needed = {step.role for step in plan.steps if step.people and step.role and step.manual is None}
     for role in operator.roles:
         if role in needed:
             return role

@@ -36,19 +36,20 @@ class PhaseResult:
         )
 
 
-def execute(engine: Engine, incident: str, phase: Phase, executor: Executor, *, run_id: str, kind: str) -> PhaseResult:
+def execute(engine: Engine, incident: str, phase: str, executor: Executor, *, run_id: str, kind: str) -> PhaseResult:
     """Run a phase as far as it goes without a person. Any number of processes may do so at the same time.
 
+    phase: one of the four, or `run-N` for a runbook by itself, whose plan is already in force.
     run_id: unique for this run. kind: `threads` or `prefect`. Raises Refused when the incident has no playbook,
     ConfigurationError when the plan cannot be made.
     """
     now = engine.ports.clock.now()
-    run = Run(run_id, incident, phase.value, kind, engine.owner, now, now, None)
+    run = Run(run_id, incident, phase, kind, engine.owner, now, now, None)
 
     def begin(tx: Transaction) -> Plan:
         plan = ensure_plan(engine, tx, incident, phase)
         tx.begin_run(run)
-        data: dict[str, Json] = {"phase": phase.value, "run": run_id, "executor": kind}
+        data: dict[str, Json] = {"phase": phase, "run": run_id, "executor": kind}
         tx.append(incident, Draft(Kind.RUN_STARTED, engine.actor, data))
         return plan
 
@@ -63,27 +64,29 @@ def execute(engine: Engine, incident: str, phase: Phase, executor: Executor, *, 
         engine.ports.store.transact(lambda tx: tx.end_run(run_id))
 
 
-def _unplannable(engine: Engine, incident: str, phase: Phase, error: IrflowError) -> None:
+def _unplannable(engine: Engine, incident: str, phase: str, error: IrflowError) -> None:
     """Record once that a phase cannot even be planned; a person must change something."""
 
     def work(tx: Transaction) -> None:
-        known = fold(tx.events(incident)).phases.get(phase.value)
+        known = fold(tx.events(incident)).phases.get(phase)
         if known is None or not known.blocked:
-            data: dict[str, Json] = {"phase": phase.value, "steps": [], "error": str(error)}
+            data: dict[str, Json] = {"phase": phase, "steps": [], "error": str(error)}
             tx.append(incident, Draft(Kind.PHASE_BLOCKED, engine.actor, data))
 
     engine.ports.store.transact(work)
 
 
-def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: Phase) -> Plan:
+def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: str) -> Plan:
     """The plan in force; made and journalled now if there is none, or if a target was added since.
 
     Raises Refused or ConfigurationError.
     """
     status = fold(tx.events(incident))
-    known = status.phases.get(phase.value)
-    if known is not None and known.plan is not None and not known.stale:
+    known = status.phases.get(phase)
+    if known is not None and known.plan is not None and (not known.stale or phase not in list(Phase)):
         return known.plan
+    if phase not in list(Phase):
+        raise Refused(f"{status.incident.number} has no plan for {phase}", hint="Make one: irflow run RUNBOOK")
     name = status.incident.playbook
     playbook = engine.catalog.playbooks.get(name) if name else None
     if playbook is None:
@@ -92,7 +95,7 @@ def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: Phase) ->
             hint="Run a runbook by hand: irflow run RUNBOOK",
         )
     revision = known.plan.revision if known and known.plan else 0
-    plan = plan_phase(engine.catalog, status.incident, playbook, phase, revision=revision + 1, results=results(status))
+    plan = plan_phase(engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status))
     record_plan(engine, tx, plan)
     return plan
 

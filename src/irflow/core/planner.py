@@ -67,9 +67,11 @@ def plan_phase(
     return _freeze(draft, revision)
 
 
-def plan_runbook(catalog: Catalog, incident: Incident, runbook: str, arguments: Mapping[str, Json]) -> Plan:
-    """The plan of a runbook that runs alone; its phase is `run`. Same errors."""
-    draft = _Draft(incident, "run", None)
+def plan_runbook(
+    catalog: Catalog, incident: Incident, runbook: str, arguments: Mapping[str, Json], *, phase: str = "run-1"
+) -> Plan:
+    """The plan of a runbook that runs by itself, as `run-N` of its incident. Same errors."""
+    draft = _Draft(incident, phase, None)
     call = RunbookCall.model_validate({"runbook": runbook, "with": dict(arguments)})
     _call(catalog, draft, call, {"incident": incident.model_dump(mode="json"), "results": {}}, ())
     return _freeze(draft, 1)

@@ -1,0 +1,181 @@
+"""`irflow plan`, `approve`, `step`, `retry`, `halt`, `resume`: what people decide."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from irflow.cli.incidents import As, Json, Name, find
+from irflow.cli.output import configuration, dump, say, table
+
+if TYPE_CHECKING:
+    from irflow.core.approvals import Operator
+    from irflow.core.incident import Incident
+    from irflow.core.plan import Plan
+    from irflow.core.ports import Transaction
+
+T = TypeVar("T")
+METHOD = "os-account"
+
+
+def operator_of(operators: tuple[Operator, ...], name: str | None) -> Operator:
+    """Who is at the keyboard, by the operating system's account. Raises Refused."""
+    from irflow.core.approvals import authenticate
+
+    return authenticate(operators, pwd.getpwuid(os.getuid()).pw_name, name)
+
+
+def act(incident: str, who: str | None, work: Callable[[Transaction, Incident, Operator], T]) -> T:
+    """One decision on an incident in one transaction, then wake the responder."""
+    from irflow.adapters.wake import wake
+    from irflow.wiring import open_store
+
+    config = configuration()
+    operator = operator_of(config.operators, who)
+    with open_store(config.settings) as store:
+        found = find(store, incident)
+        result = store.transact(lambda tx: work(tx, found, operator))
+    wake(config.settings.responder_socket)
+    return result
+
+
+def show_plan(plan: Plan) -> None:
+    """The steps of a plan, and the digest that an approval names."""
+    table(f"{plan.phase}, revision {plan.revision}", ("step", "target", "what", "who must agree"), [
+        (f"{one.runbook}.{one.step}", one.target or "-", one.manual or f"{one.action} {_params(one.params)}",
+         f"{one.people} x {one.role}: {'; '.join(one.reasons)}" if one.people and not one.manual else
+         (f"done by {one.role}" if one.manual else "-"))
+        for one in plan.steps
+    ])  # fmt: skip
+    say(f"digest {plan.digest}")
+
+
+def _params(params: dict[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in params.items() if value not in (None, [], ()) and key != "host")
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (plan, approve, step, retry, halt, resume):
+        app.command()(command)
+
+
+def plan(
+    incident: Name,
+    phase: Annotated[str | None, typer.Option(help="Only this phase.")] = None,
+    json: Json = False,
+) -> None:
+    """Show exactly what would happen, on which target, with the digest. Example: irflow plan IR-2026-0001"""
+    from irflow.core.phase import results
+    from irflow.core.planner import plan_phase
+    from irflow.core.status import fold
+    from irflow.wiring import open_store
+
+    config = configuration()
+    with open_store(config.settings) as store:
+        status = fold(store.events(find(store, incident).id))
+    plans = [one.plan for one in status.phases.values() if one.plan]
+    playbook = config.catalog.playbooks.get(status.incident.playbook or "")
+    for name in playbook.phases if playbook else ():
+        if playbook and name.value not in status.phases:
+            plans.append(plan_phase(config.catalog, status.incident, playbook, name, results=results(status)))
+    plans = [one for one in plans if phase in (None, one.phase)]
+    if json:
+        dump([{**one.model_dump(mode="json"), "digest": one.digest} for one in plans])
+        return
+    for one in plans:
+        show_plan(one)
+
+
+def approve(
+    incident: Name,
+    phase: Annotated[str | None, typer.Option(help="Which plan, when several wait.")] = None,
+    digest: Annotated[str | None, typer.Option(help="Approve only if the plan still has this digest.")] = None,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Say no instead.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
+    who: As = None,
+    json: Json = False,
+) -> None:
+    """Say yes to exactly the plan that waits. Example: irflow approve IR-2026-0001 --phase recovery"""
+    from irflow.core import decisions
+    from irflow.core.errors import Refused
+    from irflow.core.status import fold
+
+    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[str, str]:
+        waiting = decisions.waiting_plan(fold(tx.events(found.id)), phase)
+        if digest is not None and not waiting.digest.startswith(digest):
+            raise Refused(f"the plan that waits has the digest {waiting.digest}", hint=f"Look: irflow plan {incident}")
+        decisions.decide(
+            tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason
+        )  # fmt: skip
+        return waiting.phase, waiting.digest
+
+    name, agreed = act(incident, who, work)
+    if json:
+        dump({"phase": name, "digest": agreed, "approved": not refuse})
+    else:
+        say(f"{'refused' if refuse else 'approved'} {name} {agreed[:12]}")
+
+
+def step(
+    incident: Name,
+    key: Annotated[str | None, typer.Argument(metavar="[STEP]", help="As `incidents show` names it.")] = None,
+    outcome: Annotated[str, typer.Option(help="done, skipped or failed.")] = "done",
+    note: Annotated[str, typer.Option(help="What was done or seen.")] = "",
+    who: As = None,
+) -> None:
+    """Say how a manual step went. Example: irflow step IR-2026-0001 containment/isolate-host.tell-owner --note 'called'"""
+    from irflow.core import decisions
+    from irflow.core.errors import UsageError
+    from irflow.core.status import fold
+
+    def work(tx: Transaction, found: Incident, operator: Operator) -> str:
+        status = fold(tx.events(found.id))
+        waiting = [one.key for one in status.waiting() if status.plan_step(one.key).manual is not None]
+        if key is None and len(waiting) != 1:
+            raise UsageError("say which step", hint=f"Waiting: {', '.join(waiting) or 'none'}")
+        chosen = key or waiting[0]
+        decisions.answer(tx, found.id, operator, step=chosen, outcome=outcome, note=note)
+        return chosen
+
+    say(f"{outcome}: {act(incident, who, work)}")
+
+
+def retry(
+    incident: Name,
+    key: Annotated[str | None, typer.Argument(metavar="[STEP]", help="Only this step; all failed ones by default.")] = None,
+    who: As = None,
+) -> None:
+    """Let failed steps run again. Example: irflow retry IR-2026-0001"""
+    from irflow.core import decisions
+
+    keys = act(incident, who, lambda tx, found, operator: decisions.retry(tx, found.id, operator, step=key))
+    say("runs again: " + ", ".join(keys))
+
+
+def _switch(reason: str, who: str | None, *, on: bool) -> None:
+    from irflow.adapters.wake import wake
+    from irflow.core import decisions
+    from irflow.wiring import open_store
+
+    config = configuration()
+    operator = operator_of(config.operators, who)
+    with open_store(config.settings) as store:
+        store.transact(lambda tx: (decisions.halt if on else decisions.resume)(tx, operator, reason))
+    wake(config.settings.responder_socket)
+
+
+def halt(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None) -> None:
+    """Stop all automation at once: no step begins until `irflow resume`. Example: irflow halt --reason 'false alarms'"""
+    _switch(reason, who, on=True)
+    say("halted: no step begins until `irflow resume`")
+
+
+def resume(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None) -> None:
+    """Lift the halt. Example: irflow resume"""
+    _switch(reason, who, on=False)
+    say("resumed")

@@ -1,0 +1,68 @@
+"""`irflow drill`: the whole path on lab hosts, scored."""
+
+from __future__ import annotations
+
+import json as json_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irflow.cli.output import progress, say, table
+
+if TYPE_CHECKING:
+    from irflow.drill.scorecard import Scorecard
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(drill)
+
+
+def drill(
+    scenario: Annotated[str, typer.Argument(help="Which attack is staged.")] = "compromised-host",
+    hosts: Annotated[int, typer.Option(min=1, max=500, help="How many hosts are attacked.")] = 1,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the scorecard there too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep state, documents and evidence there.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave stack and lab up, for a look from outside.")] = False,
+    sabotage: Annotated[
+        str | None, typer.Option(metavar="STEP", help="Skip that step's effect; the drill must then fail.")
+    ] = None,
+) -> None:
+    """Attack lab hosts, respond with the production flow, and score it. Example: irflow drill compromised-host --hosts 3"""
+    from irflow.drill.run import run_drill
+
+    card = run_drill(scenario, hosts=hosts, out=out, keep=keep, sabotage=sabotage, report=progress)
+    show(card)
+    if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(json_.dumps(card.to_json(), indent=2) + "\n")
+        say(f"scorecard written to {json}")
+    raise typer.Exit(0 if card.passed else 1)
+
+
+def show(card: Scorecard) -> None:
+    """The scorecard for people."""
+    say("")
+    say(f"Drill {card.scenario}: {card.hosts} host(s), level {card.level}, incident {card.incident}")
+    table("", ("phase", "window", "from detection", "machine", "people", ""), [
+        (one.phase, _span(one.window_s), f"{one.elapsed_s:.1f} s", f"{one.machine_s:.1f} s", f"{one.human_s:.1f} s",
+         "met" if one.met else "missed") for one in card.phases
+    ])  # fmt: skip
+    table("", ("check, from outside", "before", "after", ""), [
+        (one.name, one.before, one.after, "passed" if one.passed else "failed") for one in card.checks
+    ])  # fmt: skip
+    table("", ("document", "SHA-256"), [(one.path, one.sha256[:16] + "…") for one in card.documents])
+    if card.processes:
+        say("memory (PSS): " + ", ".join(f"{name} {size:.0f} MB" for name, size in card.processes))
+    contained = f"{card.time_to_contain_s:.2f} s" if card.time_to_contain_s is not None else "never"
+    say(f"time to contain: {contained}   journal: {'verified' if card.journal_verified else 'NOT verified'}   "
+        f"whole drill: {card.seconds:.0f} s")  # fmt: skip
+    say("PASSED" if card.passed else "FAILED: " + "; ".join(card.failed))
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((604800, "week"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"

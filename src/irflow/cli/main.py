@@ -1,0 +1,60 @@
+"""The `irflow` command: its groups, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irflow.cli import decide, drill, hosts, incidents, lab, records, run, services, setup
+from irflow.cli.output import HOME, fail
+
+app = typer.Typer(
+    name="irflow",
+    help="Contain an incident in seconds, prove it, undo it exactly, and write it all down.\n\n"
+    "First use: irflow init && irflow doctor && irflow up. To see it work: irflow drill.\n\n"
+    "Exit codes: 0 done; 1 a check failed; 2 usage; 3 refused or awaiting approval; 4 partly done; "
+    "5 outcome unknown; 6 invalid configuration; 7 a needed service is missing; 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def options(
+    home: Annotated[
+        Path | None, typer.Option(envvar="IRFLOW_HOME", help="Where configuration and state live.", show_default=False)
+    ] = None,
+) -> None:
+    """Options that stand before the command."""
+    HOME["path"] = home
+
+
+setup.add(app)
+services.add(app)
+run.add(app)
+decide.add(app)
+app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
+app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
+app.add_typer(incidents.leases, name="leases", help="Isolations in force.")
+app.add_typer(records.evidence, name="evidence", help="List, verify and export evidence.")
+app.add_typer(records.journal, name="journal", help="Verify and export the journal.")
+app.add_typer(records.documents, name="documents", help="Documents written for incidents.")
+app.add_typer(lab.app, name="lab", help="Real hosts on this machine, to practise on.")
+drill.add(app)
+
+
+def main() -> None:
+    """Run the command line; ends the process with a documented exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except Exception as error:  # the outermost edge
+        sys.exit(fail(error))
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,33 @@
+"""The drill's alert: signed and sent to the real web process, as a detection tool would."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import httpx
+from standardwebhooks import Webhook
+
+from irflow.core.errors import CheckFailed
+from irflow.core.model import Json
+from irflow.drill.installation import SOURCE, Installation
+
+
+def send(web_url: str, installation: Installation, hosts: Sequence[str], *, title: str) -> Json:
+    """POST one signed critical alert about the hosts (Standard Webhooks 1.0). Returns the reply's JSON."""
+    body = json.dumps({
+        "type": "system_compromise", "severity": "critical", "title": title, "hosts": list(hosts),
+        "fingerprint": secrets.token_hex(8),
+    })  # fmt: skip
+    message_id, now = f"drill_{secrets.token_hex(12)}", datetime.now(UTC)
+    headers = {
+        "webhook-id": message_id, "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(installation.webhook_key).sign(message_id, now, body),
+        "content-type": "application/json",
+    }  # fmt: skip
+    reply = httpx.post(f"{web_url}/webhooks/{SOURCE}", content=body.encode(), headers=headers, timeout=10, trust_env=False)
+    if reply.status_code != 202:
+        raise CheckFailed(f"the alert was answered with {reply.status_code}: {reply.text[:200]}", where=web_url)
+    return reply.json()

@@ -1,0 +1,97 @@
+"""What a drill looks at from outside: the attacker's session, beacon and logins; the user's and responder's ways in."""
+
+from __future__ import annotations
+
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from irflow.drill.scorecard import CheckScore
+from irflow.lab.attack import StagedAttack
+from irflow.lab.lab import Lab, LabHost
+from irflow.lab.vantage import ssh_answers
+
+BEACON_QUIET_S = 1.0
+"""Five missed beats of 0.2 s count as silence."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question asked before and after. wanted: the answers that pass, (before, after)."""
+
+    name: str
+    ask: Callable[[], bool]
+    words: tuple[str, str]
+    wanted: tuple[bool, bool]
+
+    def word(self, answer: bool) -> str:
+        """The answer for people."""
+        return self.words[0] if answer else self.words[1]
+
+
+def attack_probes(lab: Lab, attack: StagedAttack, bystander: LabHost) -> list[Probe]:
+    """The questions about one attacked host, and that a host nobody named is left alone."""
+    host = attack.host
+    return [
+        Probe(f"attacker's SSH session on {host.name}", attack.session_alive, ("alive", "dead"), (True, False)),
+        Probe(f"attacker's beacon from {host.name}", lambda: _beacon(attack), ("heard", "silent"), (True, False)),
+        Probe(f"attacker's new login on {host.name}", attack.can_connect, ("possible", "impossible"), (True, False)),
+        Probe(f"{host.name} by IPv4 from the attacker", lambda: ssh_answers(lab, "attacker", host.address),
+              ("answers", "silent"), (True, False)),
+        Probe(f"{host.name} by IPv6 from the attacker", lambda: ssh_answers(lab, "attacker", host.address6),
+              ("answers", "silent"), (True, False)),
+        Probe(f"{host.name} from the responder", lambda: ssh_answers(lab, "responder", host.address),
+              ("answers", "silent"), (True, True)),
+        Probe(f"bystander {bystander.name} from outside", lambda: ssh_answers(lab, "attacker", bystander.address),
+              ("answers", "silent"), (True, True)),
+    ]  # fmt: skip
+
+
+def release_probes(lab: Lab, host: LabHost, ruleset_before: bytes) -> list[Probe]:
+    """The questions after release: users reach the host again, and its firewall is as it was, byte for byte."""
+    return [
+        Probe(f"{host.name} after release, from outside", lambda: ssh_answers(lab, "attacker", host.address),
+              ("answers", "silent"), (True, True)),
+        Probe(f"firewall of {host.name} after release", lambda: ruleset(lab, host) == ruleset_before,
+              ("as before, byte for byte", "different"), (True, True)),
+    ]  # fmt: skip
+
+
+def _beacon(attack: StagedAttack) -> bool:
+    since = time.monotonic()
+    while time.monotonic() < since + BEACON_QUIET_S:
+        if attack.beacon_seen_since(since):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def ruleset(lab: Lab, host: LabHost) -> bytes:
+    """The host's whole nftables ruleset, without counters."""
+    return lab.exec(host, ["nft", "-s", "list", "ruleset"], timeout_s=10).stdout
+
+
+def evidence_text(path: Path) -> str:
+    """All text in an evidence archive (tar, maybe gzip), for searching."""
+    with tarfile.open(path) as archive:
+        parts = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
+        return "\n".join(part.read().decode("utf-8", "replace") for part in parts if part is not None)
+
+
+def ask(probes: Sequence[Probe]) -> list[bool]:
+    """Ask all, in parallel: each may have to wait for silence."""
+    with ThreadPoolExecutor(min(32, max(1, len(probes)))) as pool:
+        return list(pool.map(lambda probe: probe.ask(), probes))
+
+
+def score(probes: Sequence[Probe], before: Sequence[bool], after: Sequence[bool]) -> list[CheckScore]:
+    """Answers as scores; a probe that said nothing else before than after proves nothing where it should change."""
+    return [
+        CheckScore(
+            name=probe.name, before=probe.word(was), after=probe.word(now), passed=(was, now) == probe.wanted
+        )
+        for probe, was, now in zip(probes, before, after, strict=True)
+    ]  # fmt: skip

@@ -1,0 +1,87 @@
+"""The drill's scripted operators: they answer what waits with the real commands, as people would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from irflow.core.errors import CheckFailed
+from irflow.core.plan import PlanStep
+from irflow.core.ports import Store
+from irflow.core.status import IncidentStatus, fold
+from irflow.drill.installation import Installation
+
+COMMAND_TIMEOUT_S = 60.0
+
+
+class ScriptedOperators:
+    """Two people with different roles. before_answer: what has to be done on the hosts before a manual step is
+    answered, by step id (for instance removing what the attacker left)."""
+
+    def __init__(
+        self, installation: Installation, store: Store, incident: str, number: str,
+        before_answer: dict[str, Callable[[], None]],
+    ) -> None:  # fmt: skip
+        self._installation, self._store = installation, store
+        self._incident, self._number = incident, number
+        self._before_answer = before_answer
+        self._answered: set[tuple[str, int]] = set()
+        self.commands: list[str] = []
+
+    def serve(self, closed_within_s: float) -> IncidentStatus:
+        """Answer until the incident is closed. Raises CheckFailed when that takes too long, or cannot come."""
+        deadline = time.monotonic() + closed_within_s
+        pause = threading.Event()
+        while True:
+            status = fold(self._store.events(self._incident))
+            if not status.open:
+                return status
+            stuck = [phase for phase in status.phases.values() if phase.blocked and phase.escalated]
+            if stuck and not status.waiting():
+                raise CheckFailed(f"{self._number} is stuck in {stuck[0].phase} and was escalated")
+            if time.monotonic() > deadline:
+                waiting = ", ".join(one.key for one in status.waiting()) or "nothing"
+                raise CheckFailed(
+                    f"{self._number} was not closed within {closed_within_s:.0f} s; waiting: {waiting}",
+                    hint=f"Look: irflow --home {self._installation.home} incidents show {self._number}",
+                )
+            self._answer(status)
+            pause.wait(0.1)
+
+    def _answer(self, status: IncidentStatus) -> None:
+        for known in status.waiting():
+            step = status.plan_step(known.key)
+            phase = status.phases[step.key.partition("/")[0]]
+            again = (step.key if step.manual else phase.phase, phase.plan.revision if phase.plan else 0)
+            if again in self._answered:
+                continue
+            self._answered.add(again)
+            self._say(step, phase.phase)
+
+    def _say(self, step: PlanStep, phase: str) -> None:
+        name = self._installation.operators[1 if step.role == "communications" else 0]
+        if step.manual is None:
+            for who in self._installation.operators[: step.people]:
+                self._run("approve", self._number, "--phase", phase, "--as", who, "--reason", "drill")
+            return
+        self._before_answer.get(step.step, lambda: None)()
+        self._run("step", self._number, step.key, "--as", name, "--note", "drill")
+
+    def _run(self, *arguments: str) -> None:
+        self.commands.append("irflow " + " ".join(arguments))
+        run_command(self._installation, *arguments)
+
+
+def run_command(installation: Installation, *arguments: str) -> str:
+    """Run one irflow command on the drill's installation. Raises CheckFailed with what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "irflow", "--home", str(installation.home), *arguments],
+        capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip())[-600:]
+        raise CheckFailed(f"irflow {' '.join(arguments)} ended with {done.returncode}: {said}")
+    return done.stdout

@@ -1,0 +1,94 @@
+"""Runs that a person starts by hand: one runbook by itself, or an alert from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ulid import ULID
+
+from irflow.adapters.threads import ThreadExecutor
+from irflow.adapters.wake import wake
+from irflow.core import decisions
+from irflow.core.alert import Trust
+from irflow.core.approvals import Operator
+from irflow.core.errors import Refused, UsageError
+from irflow.core.incident import Incident
+from irflow.core.journal import Draft, Kind
+from irflow.core.model import Json
+from irflow.core.phase import PhaseResult, execute, record_plan
+from irflow.core.plan import Plan
+from irflow.core.planner import plan_runbook
+from irflow.core.ports import Transaction
+from irflow.core.severity import Severity
+from irflow.core.status import State, fold
+from irflow.wiring import Runtime
+
+
+@dataclass(frozen=True)
+class RunResult(PhaseResult):
+    """A phase result with the exit code that the command line gives for it."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 ended; 3 waits for a person; 5 an outcome is unknown; 4 some failed; 1 all failed (DESIGN section 6)."""
+        states = [one.state for one in self.steps.values()]
+        if State.UNKNOWN in states:
+            return 5
+        failed = [state for state in states if state in (State.FAILED, State.REFUSED)]
+        if failed:
+            return 1 if len(failed) == len(states) else 4
+        return {"ended": 0, "awaiting_approval": 3}.get(self.state, 3)
+
+
+def prepare(
+    wired: Runtime, operator: Operator, runbook: str, arguments: Mapping[str, Json], incident: str | None
+) -> tuple[Incident, Plan]:
+    """The plan that a run would follow; nothing is written. Raises like planner.plan_runbook."""
+    store = wired.engine.ports.store
+    if incident is None:
+        now = wired.engine.ports.clock.now()
+        found = Incident(
+            id=str(ULID()), type="manual", severity=Severity.HIGH, trust=Trust.VERIFIED,
+            title=f"{runbook} run by {operator.name}", detected_at=now,
+        )  # fmt: skip
+        return found, plan_runbook(wired.engine.catalog, found, runbook, arguments)
+    known = store.find_incident(incident)
+    if known is None:
+        raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
+    status = fold(store.events(known.id))
+    if not status.open:
+        raise Refused(f"{known.number} is closed")
+    number = 1 + sum(1 for name in status.phases if name.startswith("run-"))
+    return known, plan_runbook(wired.engine.catalog, status.incident, runbook, arguments, phase=f"run-{number}")
+
+
+def begin(
+    wired: Runtime, operator: Operator, incident: Incident, plan: Plan, *, approve: bool, to_prefect: bool
+) -> tuple[Incident, Plan]:
+    """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role."""
+
+    def work(tx: Transaction) -> Incident:
+        found = incident
+        if not incident.number:
+            hosts = tuple(dict.fromkeys(step.target for step in plan.steps if step.target))
+            found = tx.open_incident(incident.model_copy(update={"hosts": hosts}), f"operator:{operator.name}")
+        record_plan(wired.engine, tx, plan)
+        if approve and plan.people:
+            decisions.decide(tx, found.id, operator, method="os-account", digest=plan.digest, yes=True)
+        if to_prefect:
+            data: dict[str, Json] = {"phase": plan.phase, "key": f"{found.id}/{plan.phase}/{plan.digest[:12]}"}
+            tx.append(found.id, Draft(Kind.RUN_REQUESTED, wired.engine.actor, data))
+            tx.enqueue("flow", {"incident": found.id, **data})
+        return found
+
+    found = wired.engine.ports.store.transact(work)
+    wake(wired.configuration.settings.responder_socket)
+    return found, plan
+
+
+def run_here(wired: Runtime, incident: Incident, plan: Plan) -> RunResult:
+    """Run the plan in this process, without Prefect."""
+    with ThreadExecutor() as executor:
+        result = execute(wired.engine, incident.id, plan.phase, executor, run_id=str(ULID()), kind="threads")
+    return RunResult(result.phase, result.state, result.steps)

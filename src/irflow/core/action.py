@@ -169,6 +169,10 @@ class Registry:
                 f"no action {name!r}", hint=f"There are {', '.join(sorted(self._by_name))}"
             ) from None
 
+    def all(self) -> tuple[Action[Any], ...]:
+        """All actions."""
+        return tuple(self._by_name.values())
+
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         return tuple(sorted(self._by_name))

@@ -1,0 +1,152 @@
+"""What people decide: approve, refuse, answer, retry, note, close, halt. Each is one transaction on the journal."""
+
+from __future__ import annotations
+
+from irflow.core.approvals import Operator, role_for
+from irflow.core.errors import Refused, UsageError
+from irflow.core.incident import SYSTEM
+from irflow.core.journal import Draft, Event, Kind
+from irflow.core.model import Json
+from irflow.core.plan import Plan
+from irflow.core.playbook import Phase
+from irflow.core.ports import Transaction
+from irflow.core.status import TROUBLED, IncidentStatus, State, fold
+
+ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
+"""What a person can say of a manual step."""
+
+
+def _actor(operator: Operator) -> str:
+    return f"operator:{operator.name}"
+
+
+def _open(tx: Transaction, incident: str) -> IncidentStatus:
+    status = fold(tx.events(incident))
+    if not status.open:
+        raise Refused(f"{status.incident.number} is closed")
+    return status
+
+
+def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
+    """The plan that waits for an approval; `phase` is needed when several do. Raises Refused or UsageError."""
+    plans = [known.plan for known in status.phases.values() if known.plan and known.ended_at is None]
+    if phase is not None:
+        plans = [plan for plan in plans if plan.phase == phase]
+    asked = [
+        plan
+        for plan in plans
+        if any(status.step(step.key).state is State.AWAITING and step.manual is None for step in plan.steps)
+    ]
+    if len(asked) > 1:
+        raise UsageError(
+            f"plans of {', '.join(plan.phase for plan in asked)} wait for an approval", hint="Say which with --phase"
+        )
+    if not asked:
+        where = f" in {phase}" if phase else ""
+        raise Refused(
+            f"no plan of {status.incident.number} waits for an approval{where}", hint="See irflow incidents show"
+        )
+    return asked[0]
+
+
+def decide(
+    tx: Transaction, incident: str, operator: Operator, *, method: str, digest: str, yes: bool, reason: str = ""
+) -> Event:
+    """Approve or refuse exactly one plan.
+
+    digest: of the plan the person saw. Raises Refused when that plan is not in force any more, when the person holds
+    none of the roles, or has already said yes.
+    """
+    status = _open(tx, incident)
+    plan = next(
+        (one.plan for one in status.phases.values() if one.plan and one.plan.digest == digest and not one.ended_at),
+        None,
+    )
+    if plan is None:
+        raise Refused(
+            "this plan is not in force any more", hint="Look at the new one with irflow plan, then approve that"
+        )
+    role = role_for(operator, plan)
+    if any(one.digest == digest and one.operator == operator.name for one in status.approvals):
+        raise Refused(f"{operator.name} has already approved this plan", hint="Another person must be the second")
+    data: dict[str, Json] = {
+        "phase": plan.phase, "digest": digest, "operator": operator.name, "role": role, "method": method,
+        "reason": reason,
+    }  # fmt: skip
+    kind = Kind.APPROVAL_GIVEN if yes else Kind.APPROVAL_REFUSED
+    event = tx.append(incident, Draft(kind, _actor(operator), data))[0]
+    if yes and plan.phase == Phase.CONTAINMENT:
+        tx.enqueue("respond", {"incident": incident})
+    return event
+
+
+def answer(tx: Transaction, incident: str, operator: Operator, *, step: str, outcome: str, note: str) -> Event:
+    """Record how a manual step went. Raises Refused when it does not wait, or is another role's."""
+    status = _open(tx, incident)
+    if outcome not in ANSWERS:
+        raise UsageError(f"no outcome {outcome!r}", hint=f"Say {', '.join(ANSWERS)}")
+    known = status.step(step)
+    try:
+        planned = status.plan_step(step)
+    except KeyError:
+        raise UsageError(f"{status.incident.number} has no step {step}", hint="See irflow incidents show") from None
+    takes_over = known.state in TROUBLED
+    if not takes_over and (planned.manual is None or known.state is not State.AWAITING):
+        raise Refused(f"{step} does not wait for an answer: it is {known.state.value}")
+    if planned.role and planned.role not in operator.roles:
+        raise Refused(f"{operator.name} does not hold the role {planned.role}", hint="Ask one who does")
+    phase = step.partition("/")[0]
+    data: dict[str, Json] = {
+        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "operator": operator.name, "facts": {},
+    }  # fmt: skip
+    event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
+    if phase == Phase.CONTAINMENT:
+        tx.enqueue("respond", {"incident": incident})
+    return event
+
+
+def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | None) -> tuple[str, ...]:
+    """Let failed steps run again: one, or all. Returns their keys; raises Refused when there are none."""
+    status = _open(tx, incident)
+    keys = [
+        known.key
+        for known in status.steps.values()
+        if known.state in TROUBLED and known.state is not State.UNDO_FAILED and step in (None, known.key)
+    ]
+    if not keys:
+        raise Refused(f"{step or 'no step'} of {status.incident.number} has failed")
+    for key in keys:
+        data: dict[str, Json] = {"phase": key.partition("/")[0], "operator": operator.name}
+        tx.append(incident, Draft(Kind.STEP_RETRY, _actor(operator), data, key, status.step(key).target))
+    tx.enqueue("respond", {"incident": incident})
+    return tuple(keys)
+
+
+def note(tx: Transaction, incident: str, operator: Operator, text: str) -> Event:
+    """Put a person's words into the record."""
+    data: dict[str, Json] = {"text": text, "operator": operator.name}
+    return tx.append(incident, Draft(Kind.NOTE, _actor(operator), data))[0]
+
+
+def close(tx: Transaction, incident: str, operator: Operator, reason: str) -> Event:
+    """Close an incident by hand. Raises Refused while a lease is in force on any host."""
+    status = _open(tx, incident)
+    if status.leases:
+        held = ", ".join(f"{lease.kind} on {lease.target}" for lease in status.leases.values())
+        raise Refused(
+            f"still in force: {held}", hint="Release the hosts first: irflow run release-host --param hosts=..."
+        )
+    data: dict[str, Json] = {"reason": reason, "operator": operator.name}
+    event = tx.append(incident, Draft(Kind.INCIDENT_CLOSED, _actor(operator), data))[0]
+    tx.index_incident(status.incident, closed=True)
+    return event
+
+
+def halt(tx: Transaction, operator: Operator, reason: str) -> Event:
+    """Stop all automation: nothing new begins anywhere until somebody resumes."""
+    return tx.append(SYSTEM, Draft(Kind.HALTED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]
+
+
+def resume(tx: Transaction, operator: Operator, reason: str) -> Event:
+    """Lift the halt."""
+    return tx.append(SYSTEM, Draft(Kind.RESUMED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]

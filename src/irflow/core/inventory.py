@@ -6,6 +6,7 @@ import ipaddress
 
 from pydantic import Field, field_validator
 
+from irflow.core.errors import ConfigurationError
 from irflow.core.model import Noun
 from irflow.core.secret import SecretRef
 
@@ -50,7 +51,10 @@ class Host(Noun):
     @field_validator("key")
     @classmethod
     def _reference(cls, value: str) -> str:
-        SecretRef.parse(value)
+        try:
+            SecretRef.parse(value)
+        except ConfigurationError as error:  # as a ValueError it keeps its place in the file it came from
+            raise ValueError(str(error)) from None
         return value
 
 

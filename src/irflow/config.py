@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from irflow.core.model import Duration, Json, Noun, parse_duration
+from irflow.core.model import Duration, Noun, parse_duration
 
 
 class NotifySettings(Noun):
@@ -39,8 +39,8 @@ class Settings(Noun):
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
     prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
-    sources: alert sources by name, as intake.source reads them. sabotage: drills only; the id of a step whose effect
-    is skipped while it claims success, to show that the checks from outside notice.
+    sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
+    from outside notice.
     """
 
     home: Path = Path()
@@ -54,7 +54,6 @@ class Settings(Noun):
     drill_schedule: str = "0 3 1 * *"
     responder: ResponderSettings = ResponderSettings()
     notify: NotifySettings = NotifySettings()
-    sources: dict[str, Json] = {}
     sabotage: str | None = None
 
     @property

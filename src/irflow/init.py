@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from irflow.core.errors import UsageError
-from irflow.shipped import shipped_folder
+from irflow.shipped import shipped
 
 SETTINGS = """\
 # irflow settings. Every line is optional; the values shown are the defaults. `irflow check` validates this file.
@@ -24,17 +24,6 @@ SETTINGS = """\
 # prefect_port: 4200
 # drill_schedule: 0 3 1 * *                           # cron: when the monthly drill runs
 
-# Who may send alerts. `auth: none` opens incidents that wait for a person and never act unattended.
-sources:
-  detection:                      # POST /webhooks/detection, signed (Standard Webhooks 1.0, docs/alerts.md)
-    kind: standard
-    auth: hmac
-    key: file:keys/detection.webhook
-  alertmanager:                   # POST /webhooks/alertmanager, `authorization: {credentials_file: ...}`
-    kind: alertmanager
-    auth: bearer
-    key: file:keys/alertmanager.token
-
 # Where notifications go. An apprise URL holds a password, so it lives in a 0600 file: keys/team.mail could hold
 # mailtos://user:password@mail.example?to=incident@example. `log` writes to the responder's log.
 notify:
@@ -46,6 +35,21 @@ notify:
 #   first_response: true          # contain in this warm process, before and without Prefect
 #   parallel: 32                  # hosts worked on at once
 #   lease: 8h                     # how long an isolation holds if irflow is gone
+"""
+
+SOURCES = """\
+# Who may send alerts: POST /webhooks/NAME. What each kind sends and how it signs: docs/alerts.md.
+# `auth: none` opens incidents that wait for a person and never act unattended.
+
+sources:
+  detection:                      # signed (Standard Webhooks 1.0)
+    kind: standard
+    auth: hmac
+    key: file:keys/detection.webhook
+  alertmanager:                   # `authorization: {credentials_file: ...}` in Alertmanager's webhook_configs
+    kind: alertmanager
+    auth: bearer
+    key: file:keys/alertmanager.token
 """
 
 INVENTORY = """\
@@ -78,7 +82,7 @@ OPERATORS = """\
 # Roles: incident_commander, technical_lead, communications, legal.
 
 operators:
-  - name: {login}
+  {login}:
     login: {login}
     roles: [incident_commander, technical_lead, communications, legal]
 """
@@ -90,7 +94,9 @@ def write_installation(home: Path, *, force: bool) -> list[Path]:
     force: needed when home already holds a configuration. Raises UsageError without it.
     """
     if (home / "irflow.yaml").exists() and not force:
-        raise UsageError("there is a configuration already", where=str(home), hint="irflow init --force adds what is missing")
+        raise UsageError(
+            "there is a configuration already", where=str(home), hint="irflow init --force adds what is missing"
+        )
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     keys = home / "keys"
@@ -99,6 +105,7 @@ def write_installation(home: Path, *, force: bool) -> list[Path]:
         path
         for path, text in (
             (home / "irflow.yaml", SETTINGS),
+            (home / "sources.yaml", SOURCES),
             (home / "inventory.yaml", INVENTORY),
             (home / "operators.yaml", OPERATORS.format(login=getpass.getuser())),
             (keys / "detection.webhook", "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode() + "\n"),
@@ -109,7 +116,7 @@ def write_installation(home: Path, *, force: bool) -> list[Path]:
     written += _responder_key(keys)
     for kind in ("playbooks", "runbooks"):
         (home / kind).mkdir(exist_ok=True)
-        for source in sorted(shipped_folder(kind).glob("*.yaml")):
+        for source in sorted(shipped(kind).glob("*.yaml")):
             target = home / kind / source.name
             if not target.exists():
                 shutil.copyfile(source, target)

@@ -147,7 +147,9 @@ def step(
 
 def retry(
     incident: Name,
-    key: Annotated[str | None, typer.Argument(metavar="[STEP]", help="Only this step; all failed ones by default.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[STEP]", help="Only this step; all failed ones by default.")
+    ] = None,
     who: As = None,
 ) -> None:
     """Let failed steps run again. Example: irflow retry IR-2026-0001"""

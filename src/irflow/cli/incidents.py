@@ -109,7 +109,9 @@ def show(incident: Name, json: Json = False) -> None:
     table("", ("step", "state", "detail"), [(step["key"], step["state"], step["detail"]) for step in told["steps"]])
     for step in status.waiting():
         planned = status.plan_step(step.key)
-        what = f"do it, then: irflow step {one.number} '{step.key}'" if planned.manual else f"irflow approve {one.number}"
+        what = (
+            f"do it, then: irflow step {one.number} '{step.key}'" if planned.manual else f"irflow approve {one.number}"
+        )
         say(f"waits for {planned.role}: {step.key} ({planned.manual or '; '.join(planned.reasons)}) -> {what}")
 
 
@@ -141,7 +143,13 @@ def list_leases(json: Json = False) -> None:
 
     with open_store(configuration().settings) as store:
         rows = [
-            {"incident": one.number, "kind": lease.kind, "target": lease.target, "until": lease.until, "step": lease.step}
+            {
+                "incident": one.number,
+                "kind": lease.kind,
+                "target": lease.target,
+                "until": lease.until,
+                "step": lease.step,
+            }
             for one, _ in store.incidents(limit=1000)
             for lease in fold(store.events(one.id)).leases.values()
         ]

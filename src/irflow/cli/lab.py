@@ -31,9 +31,7 @@ def _lab() -> Lab:
 
 
 @app.command()
-def up(
-    hosts: Annotated[int, typer.Argument(min=1, max=1000, help="How many.")] = 3, json: Json = False
-) -> None:
+def up(hosts: Annotated[int, typer.Argument(min=1, max=1000, help="How many.")] = 3, json: Json = False) -> None:
     """Bring hosts up, each with its own network, processes, users, logs and sshd. Example: irflow lab up 10"""
     import time
 
@@ -77,9 +75,7 @@ def exec(host: Annotated[str, typer.Argument(help="Name of a lab host.")], comma
 
 
 @app.command("from", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-def from_(
-    vantage: Annotated[str, typer.Argument(help="responder or attacker.")], command: Command
-) -> None:
+def from_(vantage: Annotated[str, typer.Argument(help="responder or attacker.")], command: Command) -> None:
     """Run a command from a vantage point. Example: irflow lab from attacker -- nc -zv 10.77.1.1 22"""
     done = _lab().run_from(vantage, command, timeout_s=3600, capture=False)
     raise typer.Exit(done.returncode)

@@ -15,7 +15,7 @@ from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.planner import Catalog
 from irflow.core.ports import Claim, Ports, Transaction
-from irflow.core.slots import Slots
+from irflow.core.slots import Rank, Slots
 from irflow.core.status import FINISHED, IncidentStatus, State, fold
 from irflow.core.view import Views
 
@@ -70,6 +70,7 @@ class Engine:
         self.stale_s = stale_s
         self.slots = Slots(parallel, ports.clock.monotonic)
         self.views = Views(ports.store, ports.clock)
+        self._urgency: dict[str, frozenset[str]] = {}
 
     def status(self, incident: str) -> IncidentStatus:
         """The incident as the journal has it now: a shared view, to be read only."""
@@ -185,7 +186,8 @@ class Engine:
         return Context(status.incident, status, step, host, epoch, self.actor, deadline, self.ports)
 
     def _act(self, plan: Plan, now: _Try, context: Context) -> Proof:
-        with self.slots.apply():
+        urgent = now.step.key in self._urgent(plan)
+        with self.slots.hold(Rank.CUT if urgent else Rank.OTHER):
             now.seen = now.action.observe(now.params, context)
             now.changes = now.action.plan(now.params, now.seen)
             if now.changes:
@@ -194,8 +196,23 @@ class Engine:
                     {"action": now.action.name, "changes": [one.to_data() for one in now.changes], "seen": now.seen},
                 )  # fmt: skip
                 now.applied = tuple(now.action.apply(change, context) for change in now.changes)
-        with self.slots.verify():
+        with self.slots.hold(Rank.CONFIRM if urgent else Rank.OTHER):
             return now.action.verify(now.params, now.seen, now.applied, context)
+
+    def _urgent(self, plan: Plan) -> frozenset[str]:
+        """The steps that cut something off, and those that must come before one."""
+        known = self._urgency.get(plan.digest)
+        if known is None:
+            before = {step.key: step.after for step in plan.steps}
+            todo = [step.key for step in plan.steps if step.action and self.catalog.actions.get(step.action).lease]
+            found: set[str] = set()
+            while todo:
+                key = todo.pop()
+                if key not in found:
+                    found.add(key)
+                    todo += before[key]
+            known = self._urgency[plan.digest] = frozenset(found)
+        return known
 
     def _conclude(self, plan: Plan, now: _Try, proof: Proof) -> StepResult:
         state = (State.DONE if now.changes else State.NOOP) if proof.passed else State.FAILED

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 
 import rfc8785
 
@@ -24,6 +26,7 @@ class Kind(StrEnum):
     ALERT_RECEIVED = "alert.received"
     ALERT_RESOLVED = "alert.resolved"
     HOST_ADDED = "host.added"
+    HOST_ENROLLED = "host.enrolled"
     NOTE = "note"
     PHASE_PLANNED = "phase.planned"
     PHASE_STARTED = "phase.started"
@@ -136,6 +139,7 @@ class Damage(StrEnum):
     REORDERED = "reordered"
     CUT_TAIL = "cut_tail"
     REWRITTEN = "rewritten"
+    FORGED_ANCHOR = "forged_anchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,34 +178,153 @@ class Verification:
         return not self.findings
 
 
-def verify(incident: str, rows: Sequence[Event], anchors: Sequence[Anchor]) -> Verification:
-    """Check one chain in stored order against itself and against its anchors (signatures already checked).
+@dataclass(slots=True)
+class _Row:
+    """A stored row. own: the hash its content gives. place: the sequence number it was written with, if that is known.
 
-    A flipped byte breaks its own hash; a removed row leaves a gap; a reordered row breaks the sequence; a cut tail
-    ends before an anchor; a rewrite is consistent in itself but disagrees with an anchor.
+    flipped: its content gives its hash under no number.
     """
-    found: list[Finding] = []
 
-    def note(damage: Damage, seq: int, detail: str) -> None:
-        found.append(Finding(damage, incident, seq, detail))
+    event: Event
+    own: str
+    place: int
+    flipped: bool = False
 
-    prev, last = GENESIS, 0
-    by_seq = {event.seq: event for event in rows}
-    for event in rows:
-        if event.hash != _hash(event):
-            note(Damage.FLIPPED, event.seq, "its content does not give its hash")
-        if event.seq <= last:
-            note(Damage.REORDERED, event.seq, f"it stands after event {last}")
-        elif event.seq > last + 1:
-            note(Damage.REMOVED, last + 1, f"events {last + 1} to {event.seq - 1} are missing")
-        elif event.prev != prev:
-            note(Damage.REORDERED, event.seq, "it does not point at the event before it")
-        prev, last = event.hash, max(last, event.seq)
-    for anchor in anchors:
-        anchored = by_seq.get(anchor.seq)
-        if anchored is None and anchor.seq > last:
-            note(Damage.CUT_TAIL, last + 1, f"the chain was signed up to event {anchor.seq} at {anchor.at}")
-        elif anchored is not None and anchored.hash != anchor.hash:
-            note(Damage.REWRITTEN, anchor.seq, f"another event was signed in its place at {anchor.at}")
+    def gives(self, hash_: str) -> bool:
+        """Whether a hash is this event's: a flipped hash is still known by the content, and the other way round."""
+        return hash_ in (self.event.hash, self.own)
+
+
+def verify(incident: str, rows: Sequence[Event], anchors: Sequence[Anchor]) -> Verification:
+    """Check one chain against itself and against its anchors (signatures already checked).
+
+    rows: in the order in which they are stored, which is not taken from `seq`.
+    A flipped byte: the content does not give the hash. A removed row: a number is missing, also when the rest was
+    renumbered to hide it. A reordered row: it gives its hash under another number, or is stored elsewhere. A cut tail:
+    the chain ends before an anchor. A rewrite: consistent in itself, but a neighbour or an anchor disagrees.
+    """
+    placed = _place([_Row(event, _own(event), event.seq) for event in rows])
+    by_place: dict[int, _Row] = {}
+    for row in placed:
+        by_place.setdefault(row.place, row)
+    gaps = _gaps(sorted(by_place))
+    found = [
+        *((Damage.FLIPPED, row.event.seq, "its content does not give its hash") for row in placed if row.flipped),
+        *((Damage.REMOVED, first, _span(first, last) + " missing") for first, last in gaps),
+        *_moved(placed, gaps),
+        *_rewritten(placed, by_place),
+        *_signed(by_place, anchors),
+    ]
+    findings = sorted({Finding(damage, incident, seq, detail) for damage, seq, detail in found}, key=_by_place)
     covered = max((anchor.seq for anchor in anchors), default=0)
-    return Verification(incident, len(rows), tuple(found), tuple(seq for seq in by_seq if seq > covered))
+    unanchored = tuple(seq for seq in sorted(by_place) if seq > covered)
+    return Verification(incident, len(rows), tuple(findings), unanchored)
+
+
+_Found = tuple[Damage, int, str]
+_GUESSES = 16
+"""How far other numbers are looked for when a row's neighbours do not tell its own: so much per damaged row."""
+
+
+def _by_place(finding: Finding) -> tuple[int, str]:
+    return finding.seq, finding.damage.value
+
+
+def _span(first: int, last: int) -> str:
+    return f"event {first} is" if first == last else f"events {first} to {last} are"
+
+
+def _own(event: Event, seq: int | None = None) -> str:
+    """The hash that the content gives, under another number if one is named; empty when damage made it no JSON."""
+    try:
+        return _hash(event if seq is None else replace(event, seq=seq))
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError):
+        return ""
+
+
+def _place(rows: list[_Row]) -> list[_Row]:
+    """Find the number each row was written with: its own, or the one under which its content gives its hash."""
+    sound = [row for row in rows if row.own == row.event.hash]
+    after = {GENESIS: 1} | {row.event.hash: row.event.seq + 1 for row in sound}
+    before = {row.event.prev: row.event.seq - 1 for row in sound}
+    damaged = [row for row in rows if row.own != row.event.hash]
+    shift = 0
+    for index, row in enumerate(damaged):
+        event = row.event
+        near = (one.event.seq for one in damaged[max(0, index - _GUESSES) : index + _GUESSES])
+        next_ones = range(event.seq + 1, event.seq + _GUESSES)
+        guesses = (after.get(event.prev), before.get(event.hash), event.seq + shift, *near, *next_ones)
+        tried = dict.fromkeys(guess for guess in guesses if guess is not None and guess != event.seq)
+        place = next((guess for guess in tried if _own(event, guess) == event.hash), None)
+        row.flipped = place is None
+        row.place = place if place is not None else after.get(event.prev, event.seq)
+        after.setdefault(event.hash, row.place + 1)
+        shift = row.place - event.seq
+    return rows
+
+
+def _gaps(places: list[int]) -> list[tuple[int, int]]:
+    """(first, last) of each run of missing numbers, from 1 on."""
+    return [(low + 1, high - 1) for low, high in pairwise([0, *places]) if high > low + 1]
+
+
+def _moved(rows: list[_Row], gaps: list[tuple[int, int]]) -> Iterator[_Found]:
+    """Rows that bear another number than they were written with, or are stored out of order."""
+    moved = {row.place: row.event.seq for row in rows if not row.flipped and row.place != row.event.seq}
+    for place, seq in moved.items():
+        missing = sum(last - first + 1 for first, last in gaps if last < place)
+        if seq == place - missing:
+            continue  # the removal before it says it all
+        if seq in moved or place in moved.values():
+            yield Damage.REORDERED, seq, f"it was written as event {place}"
+        else:
+            yield Damage.FLIPPED, seq, f"its number was changed: it was written as event {place}"
+    stored = dict.fromkeys(row.place for row in rows if not row.flipped)
+    for place in _displaced(list(stored)):
+        yield Damage.REORDERED, place, "it is not stored where it was written"
+
+
+def _displaced(places: list[int]) -> list[int]:
+    """What has to be taken out so that the rest rises: all but a longest rising subsequence."""
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int] = []
+    for index, place in enumerate(places):
+        length = bisect_left(tails, place)
+        before.append(ends[length - 1] if length else -1)
+        tails[length : length + 1] = [place]
+        ends[length : length + 1] = [index]
+    kept: set[int] = set()
+    index = ends[-1] if ends else -1
+    while index >= 0:
+        kept.add(index)
+        index = before[index]
+    return [place for index, place in enumerate(places) if index not in kept]
+
+
+def _rewritten(rows: list[_Row], by_place: dict[int, _Row]) -> Iterator[_Found]:
+    """Events that are right in themselves but not the ones that were there."""
+    for row in rows:
+        if by_place[row.place] is not row:
+            yield Damage.REWRITTEN, row.place, "two events claim its place"
+    for place, row in by_place.items():
+        before = by_place.get(place - 1)
+        if row.flipped or (before is not None and before.flipped):
+            continue
+        if place == 1 and row.event.prev != GENESIS:
+            yield Damage.REWRITTEN, 1, "it does not point at the beginning of a chain"
+        elif before is not None and not before.gives(row.event.prev):
+            yield Damage.REWRITTEN, place - 1, f"event {place} points at another event in its place"
+
+
+def _signed(by_place: dict[int, _Row], anchors: Sequence[Anchor]) -> Iterator[_Found]:
+    """What the anchors say against the chain."""
+    last = max(by_place, default=0)
+    ordered = sorted(anchors, key=lambda anchor: anchor.seq)
+    if ordered and ordered[-1].seq > last:
+        yield Damage.CUT_TAIL, last + 1, f"the chain was signed up to event {ordered[-1].seq} at {ordered[-1].at}"
+    for anchor in ordered:
+        row = by_place.get(anchor.seq)
+        if row is not None and not row.flipped and not row.gives(anchor.hash):
+            yield Damage.REWRITTEN, anchor.seq, f"another event was signed in its place at {anchor.at}"
+            return

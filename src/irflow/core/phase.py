@@ -95,7 +95,9 @@ def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: str) -> P
             hint="Run a runbook by hand: irflow run RUNBOOK",
         )
     revision = known.plan.revision if known and known.plan else 0
-    plan = plan_phase(engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status))
+    plan = plan_phase(
+        engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status)
+    )
     record_plan(engine, tx, plan)
     return plan
 

@@ -1,63 +1,87 @@
-"""Slots for parallel work: cuts come before confirmations, unless a confirmation has waited too long."""
+"""Slots for parallel work: cuts come first, then their confirmations, then everything else."""
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
 
-PATIENCE_S = 15.0
+CONFIRM_AFTER_S = 15.0
 """A confirmation that waited this long goes first: a quarter of the 60 s kernel timer that it must beat."""
+
+STAND_BACK_S = 5.0
+"""How long other work stands back while cuts are under way; a hung host must not hold up everybody's evidence."""
+
+
+class Rank(IntEnum):
+    """How urgent a piece of work is.
+
+    With many hosts all are cut before the first is confirmed, which cuts the last one in about half the time; and
+    collecting evidence from the first must not slow down cutting the last.
+    """
+
+    CUT = 0
+    CONFIRM = 1
+    OTHER = 2
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """A place in the queue."""
+
+    rank: Rank
+    since: float
+    turn: threading.Event
 
 
 class Slots:
-    """At most `count` holders at once. With many hosts, all are cut before the first is confirmed,
-    which cuts the last host in about half the time (facts: peers, reading 5)."""
+    """At most `count` holders at once, the most urgent first, in the order they came."""
 
     def __init__(self, count: int, monotonic: Callable[[], float]) -> None:
         self.count = count
-        self._free = count
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._queue: list[tuple[int, float, int, threading.Event]] = []
-        self._serial = 0
+        self._held = dict.fromkeys(Rank, 0)
+        self._waiting: list[_Ticket] = []
 
-    def apply(self) -> AbstractContextManager[None]:
-        """Hold a slot for observing and applying."""
-        return self._hold(0)
-
-    def verify(self) -> AbstractContextManager[None]:
-        """Hold a slot for confirming and proving."""
-        return self._hold(1)
+    @property
+    def waiting(self) -> int:
+        """How much work is queued."""
+        return len(self._waiting)
 
     @contextmanager
-    def _hold(self, rank: int) -> Iterator[None]:
-        turn = threading.Event()
+    def hold(self, rank: Rank) -> Iterator[None]:
+        """Hold a slot for a piece of work."""
+        ticket = _Ticket(rank, self._monotonic(), threading.Event())
         with self._lock:
-            if self._free and not self._queue:
-                self._free -= 1
-                turn.set()
-            else:
-                self._serial += 1
-                heapq.heappush(self._queue, (rank, self._monotonic(), self._serial, turn))
-        turn.wait()
+            self._waiting.append(ticket)
+            self._grant()
+        while not ticket.turn.wait(1.0):  # patience runs out without anything else happening
+            with self._lock:
+                self._grant()
         try:
             yield
         finally:
             with self._lock:
-                if not self._queue:
-                    self._free += 1
-                else:
-                    self._next().set()
+                self._held[rank] -= 1
+                self._grant()
 
-    def _next(self) -> threading.Event:
-        """The turn of whoever is next; an old confirmation jumps the queue."""
-        late = self._monotonic() - PATIENCE_S
-        waiting = [entry for entry in self._queue if entry[0] == 1 and entry[1] < late]
-        if waiting:
-            entry = min(waiting, key=lambda one: one[1])
-            self._queue.remove(entry)
-            heapq.heapify(self._queue)
-            return entry[3]
-        return heapq.heappop(self._queue)[3]
+    def _grant(self) -> None:
+        """Give free slots to whoever is next. The queue is in order of arrival, so min() takes the oldest."""
+        while self._waiting and sum(self._held.values()) < self.count:
+            ticket = min(self._waiting, key=self._urgency)
+            if not self._may(ticket):
+                return
+            self._waiting.remove(ticket)
+            self._held[ticket.rank] += 1
+            ticket.turn.set()
+
+    def _may(self, ticket: _Ticket) -> bool:
+        busy = self._held[Rank.CUT] + self._held[Rank.CONFIRM]
+        return ticket.rank is not Rank.OTHER or not busy or self._monotonic() - ticket.since > STAND_BACK_S
+
+    def _urgency(self, ticket: _Ticket) -> int:
+        late = ticket.rank is Rank.CONFIRM and self._monotonic() - ticket.since > CONFIRM_AFTER_S
+        return -1 if late else int(ticket.rank)

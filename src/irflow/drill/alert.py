@@ -27,7 +27,9 @@ def send(web_url: str, installation: Installation, hosts: Sequence[str], *, titl
         "webhook-signature": Webhook(installation.webhook_key).sign(message_id, now, body),
         "content-type": "application/json",
     }  # fmt: skip
-    reply = httpx.post(f"{web_url}/webhooks/{SOURCE}", content=body.encode(), headers=headers, timeout=10, trust_env=False)
+    reply = httpx.post(
+        f"{web_url}/webhooks/{SOURCE}", content=body.encode(), headers=headers, timeout=10, trust_env=False
+    )
     if reply.status_code != 202:
         raise CheckFailed(f"the alert was answered with {reply.status_code}: {reply.text[:200]}", where=web_url)
     return reply.json()

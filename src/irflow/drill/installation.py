@@ -24,7 +24,9 @@ class Installation:
     operators: tuple[str, ...]
 
 
-def install(home: Path, lab: Lab, *, sabotage: str | None = None, settings: dict[str, object] | None = None) -> Installation:
+def install(
+    home: Path, lab: Lab, *, sabotage: str | None = None, settings: dict[str, object] | None = None
+) -> Installation:
     """Write everything that an installation needs. The key never leaves 0600 files of this folder.
 
     sabotage: id of the step whose effect is skipped. settings: extra lines of irflow.yaml.
@@ -37,9 +39,11 @@ def install(home: Path, lab: Lab, *, sabotage: str | None = None, settings: dict
     _private(keys / "responder", lab.responder_key.read_text())
     _yaml(home / "irflow.yaml", {
         "web_port": 0, "prefect_port": 0,
-        "sources": {SOURCE: {"kind": "standard", "auth": "hmac", "key": "file:keys/drill.webhook", "drill": True}},
         "notify": {"channels": {"email": ["log"], "sms": ["log"]}},
         **({"sabotage": sabotage} if sabotage else {}), **(settings or {}),
+    })  # fmt: skip
+    _yaml(home / "sources.yaml", {
+        "sources": {SOURCE: {"kind": "standard", "auth": "hmac", "key": "file:keys/drill.webhook", "drill": True}}
     })  # fmt: skip
     _yaml(home / "inventory.yaml", {
         "defaults": {
@@ -58,9 +62,9 @@ def install(home: Path, lab: Lab, *, sabotage: str | None = None, settings: dict
         "first-responder": ["incident_commander", "technical_lead"],
         "second-responder": ["communications", "legal", "incident_commander"],
     }
-    _yaml(home / "operators.yaml", {"operators": [
-        {"name": name, "login": login, "roles": roles} for name, roles in people.items()
-    ]})  # fmt: skip
+    _yaml(home / "operators.yaml", {"operators": {
+        name: {"login": login, "roles": roles} for name, roles in people.items()
+    }})  # fmt: skip
     return Installation(home, key, tuple(people))
 
 

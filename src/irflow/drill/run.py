@@ -134,9 +134,7 @@ def _operators(scene: _Scene, incident: Incident) -> ScriptedOperators:
     )
 
 
-def _wait_contained(
-    store: Store, incident: str, victims: list[str], report: Report, sent_at: datetime
-) -> float | None:
+def _wait_contained(store: Store, incident: str, victims: list[str], report: Report, sent_at: datetime) -> float | None:
     """Seconds from the request's arrival to the last proven isolation; None when that did not come in time."""
     deadline = time.monotonic() + CONTAIN_WITHIN_S
     pause = threading.Event()
@@ -145,7 +143,9 @@ def _wait_contained(
         proven = {
             event.target: event.at
             for event in events
-            if event.kind == Kind.STEP_OUTCOME and event.data.get("leases") and event.data["outcome"] in ("done", "noop")
+            if event.kind == Kind.STEP_OUTCOME
+            and event.data.get("leases")
+            and event.data["outcome"] in ("done", "noop")
         }
         if set(victims) <= set(proven):
             seconds = (from_text(max(proven.values())) - sent_at).total_seconds()
@@ -187,7 +187,9 @@ def _evidence(scene: _Scene, status: IncidentStatus) -> list[CheckScore]:
         items = [one for one in status.evidence if one["where"] == attack.host.name]
         profiles = {one["profile"] for one in items}
         same = all(hashlib.sha256((folder / one["path"]).read_bytes()).hexdigest() == one["sha256"] for one in items)
-        held = any(attack.binary_sha256 in text for one in items for text in (checks.evidence_text(folder / one["path"]),))
+        held = any(
+            attack.binary_sha256 in text for one in items for text in (checks.evidence_text(folder / one["path"]),)
+        )
         scores.append(CheckScore(
             name=f"evidence from {attack.host.name}", before="none",
             after=f"{', '.join(sorted(profiles)) or 'none'}; {'unchanged' if same else 'CHANGED'}; "

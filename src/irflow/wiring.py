@@ -1,0 +1,233 @@
+"""The composition root: the only place that names concrete adapters."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ulid import ULID
+
+from irflow.actions import load_actions
+from irflow.adapters.anchors import SignedAnchors, open_anchors
+from irflow.adapters.catalog import load_catalog, load_inventory, load_named, load_operators, load_settings
+from irflow.adapters.document_store import FileDocumentStore
+from irflow.adapters.evidence_store import FileEvidenceStore
+from irflow.adapters.faults import from_environment
+from irflow.adapters.journal_sql import SqlStore, verify_all, verify_incident
+from irflow.adapters.journal_sql import open_store as open_sql
+from irflow.adapters.notify import AppriseChannel
+from irflow.adapters.prefect_api import PrefectApi
+from irflow.adapters.prober import TcpProber
+from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.ssh import SshShell
+from irflow.adapters.templates import SandboxExpressions, TemplateDocuments
+
+from irflow.adapters.wake import wake
+from irflow.config import Settings
+from irflow.core.action import Registry
+from irflow.core.approvals import Operator
+from irflow.core.engine import Engine
+from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowError, UsageError
+from irflow.core.inventory import Inventory
+from irflow.core.journal import Verification
+from irflow.core.planner import Catalog
+from irflow.core.ports import Ports, SystemClock
+from irflow.core.secret import SecretStore
+from irflow.intake.source import Source
+from irflow.sabotage import sabotaged
+from irflow.shipped import shipped
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from irflow.responder.loop import Responder
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 2.0
+"""How often a process says that it lives; well under the 10 s after which its work is taken over."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that was read from files, valid."""
+
+    settings: Settings
+    catalog: Catalog
+    operators: tuple[Operator, ...]
+    sources: tuple[Source, ...]
+
+
+def load(home: Path) -> Configuration:
+    """Read one installation. Raises ConfigurationErrors with every mistake of every file at its file:line."""
+    errors: list[ConfigurationError] = []
+
+    def read(work: Callable[[], T], otherwise: T) -> T:
+        try:
+            return work()
+        except ConfigurationErrors as wrong:
+            errors.extend(wrong.errors)
+            return otherwise
+
+    settings = read(lambda: load_settings(home), Settings(home=home))
+    actions = load_actions()
+    if settings.sabotage:
+        actions = Registry(sabotaged(action, settings.sabotage) for action in actions.all())
+    inventory = read(lambda: load_inventory(home / "inventory.yaml"), Inventory())
+    operators = read(lambda: load_operators(home / "operators.yaml"), ())
+    sources = read(lambda: _sources(home), ())
+    expressions = SandboxExpressions()
+    none = Catalog({}, {}, actions, inventory, expressions)
+    catalog = read(
+        lambda: load_catalog(
+            playbooks=[home / "playbooks", shipped("playbooks")], runbooks=[home / "runbooks", shipped("runbooks")],
+            actions=actions, inventory=inventory, expressions=expressions, templates=documents(home).names(),
+        ).catalog,
+        none,
+    )  # fmt: skip
+    if errors:
+        raise ConfigurationErrors(errors)
+    return Configuration(settings, catalog, operators, sources)
+
+
+def _sources(home: Path) -> tuple[Source, ...]:
+    path = home / "sources.yaml"
+    found = load_named(path, "sources", Source).values() if path.exists() else ()
+    return tuple(_at_home(one, home) for one in found)
+
+
+def _at_home(source: Source, home: Path) -> Source:
+    """The source with relative `file:` references made absolute, from home."""
+    keys = tuple(f"file:{home / key.removeprefix('file:')}" if key.startswith("file:") else key for key in source.keys)
+    return source.model_copy(update={"keys": keys})
+
+
+def documents(home: Path) -> TemplateDocuments:
+    """The document templates: local ones before shipped ones."""
+    return TemplateDocuments([home / "templates", shipped("templates")])
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[SqlStore]:
+    """The journal, closed at the end."""
+    store = open_sql(settings.journal_url, clock=SystemClock(), fault=from_environment())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def evidence_store(settings: Settings) -> FileEvidenceStore:
+    """Where evidence lies."""
+    return FileEvidenceStore(settings.evidence)
+
+
+def anchors(settings: Settings) -> SignedAnchors:
+    """The signed heads."""
+    return open_anchors(settings.state, settings.home / "anchors")
+
+
+def secret_store() -> SecretStore:
+    """What turns references into values."""
+    return FileSecrets()
+
+
+def build_shell(config: Configuration) -> SshShell:
+    """SSH to the inventory's hosts."""
+    return SshShell(secret_store(), config.catalog.inventory, parallel=config.settings.responder.parallel)
+
+
+def verify_journals(settings: Settings, incident: str | None) -> tuple[Verification, ...]:
+    """Verify one chain or all, each named as people say it. Raises UsageError for an unknown incident."""
+    with open_store(settings) as store:
+        if incident is None:
+            results = verify_all(store, anchors(settings))
+        else:
+            found = store.find_incident(incident)
+            if found is None:
+                raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
+            results = (verify_incident(store, anchors(settings), found.id),)
+        numbers = {one.id: one.number for one, _ in store.incidents(limit=100_000)}
+    return tuple(replace(one, incident=numbers.get(one.incident, one.incident)) for one in results)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An engine with everything it needs, in one process."""
+
+    configuration: Configuration
+    engine: Engine
+    store: SqlStore
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.configuration.settings
+
+
+@contextmanager
+def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
+    """Wire up an engine and keep its heart beating; everything is closed at the end.
+
+    process: `responder`, `flow` or `cli`; it becomes the journal's actor.
+    """
+    settings = config.settings
+    owner = f"{process}:{socket.gethostname()}:{os.getpid()}:{ULID()}"
+    with open_store(settings) as store, ExitStack() as cleanup:
+        shell = build_shell(config)
+        cleanup.callback(shell.close)
+        ports = Ports(
+            SystemClock(), store, anchors(settings), config.catalog.inventory, shell, TcpProber(),
+            evidence_store(settings), FileDocumentStore(settings.documents), documents(settings.home),
+            config.catalog.expressions,
+        )  # fmt: skip
+        engine = Engine(
+            ports, config.catalog, actor=f"irflow:{process}", owner=owner, parallel=settings.responder.parallel,
+            stale_s=settings.responder.claim_stale.total_seconds(),
+        )  # fmt: skip
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(store, owner, stop), name="heart", daemon=True)
+        heart.start()
+        cleanup.callback(heart.join)
+        cleanup.callback(stop.set)
+        yield Runtime(config, engine, store)
+
+
+def _beat(store: SqlStore, owner: str, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        try:
+            store.heartbeat(owner)
+        except IrflowError as error:  # the next beat may get through; if none does, others take over
+            log.warning("no heartbeat: %s", error)
+
+
+def open_responder(wired: Runtime) -> Responder:
+    """The responder over a runtime."""
+    from irflow.responder.loop import Responder
+
+    settings = wired.settings
+    starter = PrefectApi(settings)
+    channel = AppriseChannel(settings.notify.channels, secret_store(), timeout_s=settings.notify.timeout_s)
+    return Responder(wired.engine, settings, starter=starter, channel=channel)
+
+
+@contextmanager
+def open_web(config: Configuration) -> Iterator[FastAPI]:
+    """The web application: webhook keys and the journal, nothing that reaches a host."""
+    from irflow.web.app import create_app
+
+    with open_store(config.settings) as store:
+        yield create_app(
+            sources=config.sources, store=store, inventory=config.catalog.inventory,
+            playbooks=tuple(config.catalog.playbooks.values()), secrets=secret_store(), clock=SystemClock(),
+            wake=lambda: wake(config.settings.responder_socket),
+        )  # fmt: skip

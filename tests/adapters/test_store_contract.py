@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
-from tests.adapters.conftest import Opener
-from tests.adapters.samples import a_message, a_run, an_alert, an_incident, note
 
 from irflow.adapters.journal_sql import SqlStore
 from irflow.core.errors import ClaimLost, JournalError
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import GENESIS, Draft, Kind, verify
 from irflow.core.ports import Claim, Run, Transaction
+from tests.adapters.samples import a_message, a_run, an_alert, an_incident, note
+from tests.services.stores import Opener
 
 
 def add(incident: str, *drafts: Draft) -> Callable[[Transaction], object]:

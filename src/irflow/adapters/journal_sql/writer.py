@@ -116,7 +116,9 @@ class Writer:
             except DBAPIError as error:
                 self._disconnect()
                 if not passing(error) or time.monotonic() > deadline:
-                    self._fail(jobs, self._database.error(error, "the journal could not be written"))
+                    unsure = "it is unknown whether the journal was written"
+                    doing = "the journal could not be written" if self._doubtful is None else unsure
+                    self._fail(jobs, self._database.error(error, doing))
                     return
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
                 pause = min(pause * 2, 0.5)

@@ -25,7 +25,7 @@ setup: ## Install what everything else needs: Debian packages, .venv; does nothi
 check: setup ## Lint, format, types, import boundaries, shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy src tests $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports --no-logo
 	shellcheck $(SHELL_SCRIPTS)
 	$(if $(REMOTE_SCRIPTS),shellcheck -s sh $(REMOTE_SCRIPTS))

@@ -111,7 +111,7 @@ def test_a_script_for_targets_stops_at_the_first_error_and_trusts_no_environment
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_no_file_holds(what: str) -> None:
-    pattern = re.compile(FORBIDDEN[what], re.MULTILINE | re.IGNORECASE)
+    pattern = re.compile(FORBIDDEN[what], re.MULTILINE)
     found = []
     for path in own_files():
         text = path.read_bytes().decode("utf-8", "replace")

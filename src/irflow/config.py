@@ -9,9 +9,12 @@ from pydantic import Field
 
 from irflow.core.model import Duration, Noun, parse_duration
 
+BUILT_IN = ("dashboard", "log")
+"""Receivers that need no URL: `dashboard` shows what the journal says anyhow, `log` is the responder's log."""
+
 
 class NotifySettings(Noun):
-    """channels: channel name -> references to apprise URLs (a URL holds a password, so it is a secret)."""
+    """channels: channel name -> references to apprise URLs (a URL holds a password, so it is a secret), or built-in."""
 
     channels: dict[str, tuple[str, ...]] = {}
     timeout_s: float = Field(default=10.0, gt=0, le=60)

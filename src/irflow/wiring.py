@@ -91,7 +91,7 @@ def load(home: Path) -> Configuration:
         lambda: load_catalog(
             playbooks=[home / "playbooks", shipped("playbooks")], runbooks=[home / "runbooks", shipped("runbooks")],
             actions=actions, inventory=inventory, expressions=expressions, templates=documents(home).names(),
-        ).catalog,
+        ),
         none,
     )  # fmt: skip
     if errors:

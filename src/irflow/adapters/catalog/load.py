@@ -21,13 +21,11 @@ M = TypeVar("M", Playbook, Runbook)
 
 
 @dataclass(frozen=True)
-class LoadedCatalog:
-    """A catalogue, and the file of each of its parts. expressions: the same as the catalogue's."""
+class LoadedCatalog(Catalog):
+    """A catalogue that knows the file of each playbook."""
 
-    catalog: Catalog
-    playbooks: Mapping[str, YamlFile]
-    runbooks: Mapping[str, YamlFile]
     expressions: ExpressionNames
+    files: Mapping[str, YamlFile]
 
 
 def load_catalog(
@@ -51,12 +49,9 @@ def load_catalog(
     errors += overlaps(list(read_playbooks.values()))
     if errors:
         raise ConfigurationErrors(list({str(error): error for error in errors}.values()))
-    catalog = Catalog(
-        {name: one for name, (one, _) in read_playbooks.items()}, known.runbooks, actions, inventory, expressions
-    )
     return LoadedCatalog(
-        catalog, {name: file for name, (_, file) in read_playbooks.items()},
-        {name: file for name, (_, file) in read_runbooks.items()}, expressions,
+        {name: one for name, (one, _) in read_playbooks.items()}, known.runbooks, actions, inventory, expressions,
+        {name: file for name, (_, file) in read_playbooks.items()},
     )  # fmt: skip
 
 

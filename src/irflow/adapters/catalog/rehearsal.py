@@ -55,12 +55,12 @@ def dry_plan(loaded: LoadedCatalog, playbook: Playbook, *, now: datetime | None 
 
     Nothing is touched and nothing raised: mistakes are in the rehearsals, each at the playbook's line.
     """
-    inventory = loaded.catalog.inventory
+    inventory = loaded.inventory
     if not inventory.hosts:
         inventory = Inventory(hosts={SAMPLE_HOST.name: SAMPLE_HOST})
     hosts = tuple(inventory.hosts)[:SAMPLE_HOSTS]
     runbooks, left_out = _without_results(loaded)
-    catalog = replace(loaded.catalog, inventory=inventory, runbooks=runbooks)
+    catalog = replace(loaded, inventory=inventory, runbooks=runbooks)
     fixed = _without_results_in(playbook, loaded)
     rehearsals = []
     for severity in playbook.match.severity or tuple(Severity):
@@ -79,7 +79,7 @@ def dry_plan(loaded: LoadedCatalog, playbook: Playbook, *, now: datetime | None 
             try:
                 plan = plan_phase(catalog, incident, fixed, phase)
             except IrflowError as wrong:
-                file = loaded.playbooks[playbook.playbook]
+                file = loaded.files[playbook.playbook]
                 error = file.error(
                     f"{phase.value} cannot be planned: {wrong.message}", "phases", phase.value, hint=wrong.hint
                 )
@@ -89,9 +89,9 @@ def dry_plan(loaded: LoadedCatalog, playbook: Playbook, *, now: datetime | None 
 
 def _without_results(loaded: LoadedCatalog) -> tuple[Mapping[str, Runbook], dict[str, tuple[str, ...]]]:
     """The runbooks without the steps that read results of earlier ones; a condition on results counts as true."""
-    runbooks, left_out = dict(loaded.catalog.runbooks), {}
+    runbooks, left_out = dict(loaded.runbooks), {}
     reads = _reader(loaded)
-    for name, runbook in loaded.catalog.runbooks.items():
+    for name, runbook in loaded.runbooks.items():
         kept, gone = [], []
         for step in runbook.steps:
             if reads(step.for_each) or reads(step.arguments) or reads(step.manual):
@@ -117,7 +117,7 @@ def _without_results_in(playbook: Playbook, loaded: LoadedCatalog) -> Playbook:
     for phase, calls in playbook.phases.items():
         fixed = []
         for call in calls:
-            parameters = loaded.catalog.runbooks[call.runbook].parameters
+            parameters = loaded.runbooks[call.runbook].parameters
             arguments = {
                 name: _SAMPLES[parameters[name].type] if reads(value) else value
                 for name, value in call.arguments.items()

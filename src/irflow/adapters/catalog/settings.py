@@ -7,7 +7,7 @@ from pathlib import Path
 
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import Settings
+from irflow.config import BUILT_IN, Settings
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
 
@@ -31,14 +31,28 @@ def load_settings(home: Path) -> Settings:
         if isinstance(given.get(name), str):
             given[name] = str(home / Path(given[name]).expanduser())
     settings = validate(file, Settings, given)
-    errors = []
-    for channel, references in settings.notify.channels.items():
-        for number, reference in enumerate(references):
-            try:
-                SecretRef.parse(reference)
-            except ConfigurationError as error:
-                where = ("notify", "channels", channel, number)
-                errors.append(file.error(f"channel {channel}: {error.message}", *where, hint=error.hint))
+    errors: list[ConfigurationError] = []
+    channels = {
+        channel: tuple(_reference(file, home, errors, channel, number, text) for number, text in enumerate(references))
+        for channel, references in settings.notify.channels.items()
+    }
     if errors:
         raise ConfigurationErrors(errors)
-    return settings
+    return settings.model_copy(update={"notify": settings.notify.model_copy(update={"channels": channels})})
+
+
+def _reference(
+    file: YamlFile, home: Path, errors: list[ConfigurationError], channel: str, number: int, text: str
+) -> str:
+    """A receiver of a channel: `log`, `dashboard`, or a secret reference, its file path made absolute from home."""
+    if text in BUILT_IN:
+        return text
+    try:
+        ref = SecretRef.parse(text)
+    except ConfigurationError as error:
+        hint = f"{error.hint}; or one of {', '.join(BUILT_IN)}"
+        errors.append(
+            file.error(f"channel {channel}: {error.message}", "notify", "channels", channel, number, hint=hint)
+        )
+        return text
+    return f"file:{home / Path(ref.path).expanduser()}" if ref.scheme == "file" else text

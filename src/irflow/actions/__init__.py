@@ -1,0 +1,1 @@
+"""What irflow can do to a target: one file per action, seeing nothing but the core."""

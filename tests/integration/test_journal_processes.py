@@ -247,7 +247,7 @@ def _answers_lost_once(store: SqlStore) -> Iterator[None]:
             connection.driver_connection.close()
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    dialect.do_commit = commit  # type: ignore[method-assign]
+    dialect.do_commit = commit  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:

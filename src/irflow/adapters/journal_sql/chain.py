@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from rfc8785 import CanonicalizationError
 from sqlalchemy import Connection, bindparam, insert, select
@@ -16,6 +17,7 @@ from irflow.core.journal import GENESIS, Draft, Event, Kind, chain
 from irflow.core.ports import Clock
 
 Head = tuple[int, str]
+Row = dict[str, Any]
 
 # Built once: building a statement costs more than running it.
 _HEAD = (
@@ -44,18 +46,23 @@ def head(connection: Connection, incident: str) -> Head:
     return (0, GENESIS) if row is None else (row[0], row[1])
 
 
-def extend(
-    connection: Connection, incident: str, after: Head, clock: Clock, drafts: Sequence[Draft]
-) -> tuple[Event, ...]:
-    """Write drafts behind a head. Raises JournalError for data that JSON cannot say."""
+def extend(incident: str, after: Head, clock: Clock, drafts: Sequence[Draft]) -> tuple[tuple[Event, ...], list[Row]]:
+    """Drafts behind a head as events and as rows to insert. Raises JournalError for what cannot be stored."""
     try:
         made = chain(incident, after, clock.now(), drafts)
         rows = [event_row(event) for event in made]
     except (CanonicalizationError, UnicodeEncodeError) as error:
         kinds = ", ".join(str(draft.kind) for draft in drafts)
         raise JournalError(f"{kinds} cannot be written as JSON: {error}", where=incident) from error
+    for event in made:
+        if "\0" in event.step + event.target + event.actor + event.incident:
+            raise JournalError(f"{event.kind} has a zero character in its step, target or actor", where=incident)
+    return made, rows
+
+
+def save(connection: Connection, rows: list[Row]) -> None:
+    """Insert rows, in their order."""
     connection.execute(_INSERT, rows)
-    return made
 
 
 def events_after(connection: Connection, incident: str, after: int) -> list[Event]:

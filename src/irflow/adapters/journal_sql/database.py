@@ -111,6 +111,12 @@ class Database:
             connection.execute(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")).scalar_one()
         )
 
+    def version(self, connection: Connection) -> int | None:
+        """SQLite's number that changes whenever another connection has committed; None where there is no such thing."""
+        if not self.sqlite:
+            return None
+        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
     @contextmanager
     def forensic(self) -> Iterator[Connection]:
         """A connection that can read damaged text: bytes that are not UTF-8 come back as `\\xNN`."""

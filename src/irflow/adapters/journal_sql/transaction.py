@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NestedTransaction
 
 from irflow.adapters.journal_sql import chain, claims, incidents, intake, outbox
-from irflow.adapters.journal_sql.chain import Head
+from irflow.adapters.journal_sql.chain import Head, Row
 from irflow.adapters.journal_sql.database import Database, to_us
 from irflow.core.alert import Alert
 from irflow.core.errors import JournalError
@@ -17,19 +18,37 @@ from irflow.core.model import Json
 from irflow.core.ports import Claim, Message, OutboxItem, Run
 
 
+@dataclass
+class Batch:
+    """One database transaction that several works share.
+
+    heads: of the chains seen so far; the write lock keeps them true. rows: events of finished works, not inserted yet:
+    one statement for all is many times cheaper. points: what to name to the fault hook around the commit.
+    """
+
+    heads: dict[str, Head] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    points: list[str] = field(default_factory=list)
+
+    def flush(self, connection: Connection) -> None:
+        """Insert the waiting events."""
+        if self.rows:
+            chain.save(connection, self.rows)
+            self.rows.clear()
+
+
 class SqlTransaction:
     """Implements core.ports.Transaction over one connection, and what the store itself needs.
 
-    heads: chain heads already known in this database transaction; the write lock keeps them true.
-    points: what to name to the fault hook when this work is committed.
+    batch: what this work shares with others; without one it only reads.
     """
 
-    def __init__(self, database: Database, connection: Connection, *, heads: dict[str, Head] | None = None) -> None:
+    def __init__(self, database: Database, connection: Connection, batch: Batch | None = None) -> None:
         self._database = database
         self._connection = connection
-        self._writable = heads is not None
-        self.heads: dict[str, Head] = dict(heads or {})
-        self.points: list[str] = []
+        self._batch = batch
+        self._savepoint: NestedTransaction | None = None
+        self._mine = Batch()
 
     @property
     def now_us(self) -> int:
@@ -38,27 +57,58 @@ class SqlTransaction:
 
     @property
     def _write(self) -> Connection:
-        if not self._writable:
-            raise JournalError("a read-only transaction tried to write", hint="Use Store.transact for writing")
+        """The connection for writing, from here on under a savepoint that undoes this work alone."""
+        batch = self._shared()
+        if self._savepoint is None:
+            batch.flush(self._connection)
+            self._savepoint = self._connection.begin_nested()
         return self._connection
+
+    def _shared(self) -> Batch:
+        if self._batch is None:
+            raise JournalError("a read-only transaction tried to write", hint="Use Store.transact for writing")
+        return self._batch
+
+    @property
+    def _points(self) -> list[str]:
+        return self._mine.points
+
+    def keep(self) -> None:
+        """The work is done: its writes become part of the batch."""
+        batch = self._shared()
+        if self._savepoint is not None:
+            self._savepoint.commit()
+        batch.heads.update(self._mine.heads)
+        batch.rows.extend(self._mine.rows)
+        batch.points.extend(self._mine.points)
+
+    def drop(self) -> None:
+        """The work failed: undo its writes."""
+        if self._savepoint is not None:
+            self._savepoint.rollback()
 
     # ------------------------------------------------------------ the journal
 
     def append(self, incident: str, *drafts: Draft, claim: Claim | None = None) -> tuple[Event, ...]:
         """Append to the incident's chain. With a claim: raises ClaimLost unless it is still the one in force."""
-        connection = self._write
+        batch = self._shared()
         if claim is not None:
-            claims.check(connection, claim)
+            claims.check(self._connection, claim)
         if not drafts:
             return ()
-        after = self.heads.get(incident) or chain.head(connection, incident)
-        made = chain.extend(connection, incident, after, self._database.clock, drafts)
-        self.heads[incident] = (made[-1].seq, made[-1].hash)
-        self.points.extend(event.kind for event in made)
+        after = self._mine.heads.get(incident) or batch.heads.get(incident) or chain.head(self._connection, incident)
+        made, rows = chain.extend(incident, after, self._database.clock, drafts)
+        self._mine.heads[incident] = (made[-1].seq, made[-1].hash)
+        self._mine.rows.extend(rows)
+        self._points.extend(event.kind for event in made)
         return made
 
     def events(self, incident: str, after: int = 0) -> list[Event]:
         """The chain after a sequence number, in order."""
+        if self._mine.rows:
+            self._mine.flush(self._write)
+        elif self._batch is not None:
+            self._batch.flush(self._connection)
         return chain.events_after(self._connection, incident, after)
 
     def halted(self) -> str | None:
@@ -112,7 +162,7 @@ class SqlTransaction:
     def enqueue(self, kind: str, payload: dict[str, Json], *, due: datetime | None = None) -> str:
         """Add to the outbox; returns the item's id."""
         now = self.now_us
-        self.points.append("outbox")
+        self._points.append("outbox")
         return outbox.add(self._write, kind, payload, now, now if due is None else to_us(due))
 
     def any_due(self, kinds: tuple[str, ...]) -> bool:
@@ -123,18 +173,18 @@ class SqlTransaction:
         """Due items, leased to owner."""
         items = outbox.take(self._write, kinds, owner, self.now_us, lease_s, limit)
         if items:
-            self.points.append("outbox.taken")
+            self._points.append("outbox.taken")
         return items
 
     def done(self, item_id: str) -> None:
         """The item's work has happened."""
         if outbox.done(self._write, item_id):
-            self.points.append("outbox.done")
+            self._points.append("outbox.done")
 
     def again(self, item_id: str, due: datetime, error: str) -> None:
         """Try the item again later."""
         if outbox.again(self._write, item_id, to_us(due), error):
-            self.points.append("outbox.again")
+            self._points.append("outbox.again")
 
     def pending(self) -> list[OutboxItem]:
         """All items not done."""
@@ -148,13 +198,13 @@ class SqlTransaction:
         if taken is None:
             return None
         if taken[1]:
-            self.points.append("claim")
+            self._points.append("claim")
         return taken[0]
 
     def release(self, claim: Claim) -> None:
         """Give a claim back; nothing happens where it was lost."""
         if claims.release(self._write, claim):
-            self.points.append("release")
+            self._points.append("release")
 
     def begin_run(self, run: Run) -> None:
         """Record that a phase is being executed."""

@@ -19,13 +19,15 @@ from ulid import ULID
 from irflow.adapters.journal_sql.chain import Head
 from irflow.adapters.journal_sql.database import Database, passing
 from irflow.adapters.journal_sql.tables import writers
-from irflow.adapters.journal_sql.transaction import SqlTransaction
+from irflow.adapters.journal_sql.transaction import Batch, SqlTransaction
 from irflow.core.errors import JournalError
 
 T = TypeVar("T")
 
 BATCH = 256
 """Most works that share a commit, so that no caller waits for an endless batch."""
+MOST_HEADS = 10_000
+"""How many chains' heads are kept in memory between batches."""
 PATIENCE_S = 30.0
 """How long a batch is tried again after locks, deadlocks and lost connections."""
 _DAY_US = 86_400_000_000
@@ -40,12 +42,11 @@ class _Job:
 
 
 @dataclass
-class _Batch:
-    """What is known while works share a database transaction."""
+class _Attempt:
+    """A batch with its number and what came of its works."""
 
     number: int
-    heads: dict[str, Head] = field(default_factory=dict)
-    points: list[str] = field(default_factory=list)
+    batch: Batch = field(default_factory=Batch)
     results: list[tuple[Any, BaseException | None]] = field(default_factory=list)
 
 
@@ -60,7 +61,9 @@ class Writer:
         self._gate = threading.Lock()
         self._closed = False
         self._connection: Connection | None = None
-        self._doubtful: _Batch | None = None
+        self._heads: dict[str, Head] = {}
+        self._version: int | None = None
+        self._doubtful: _Attempt | None = None
         self._known = False
         self.commits = 0
         self._thread = threading.Thread(target=self._run, name="irflow-journal", daemon=True)
@@ -111,7 +114,7 @@ class Writer:
         pause = 0.002
         while True:
             try:
-                batch = self._attempt(jobs)
+                attempt = self._attempt(jobs)
                 break
             except DBAPIError as error:
                 self._disconnect()
@@ -126,7 +129,7 @@ class Writer:
                 self._disconnect()
                 self._fail(jobs, error)
                 return
-        for job, (result, raised) in zip(jobs, batch.results, strict=True):
+        for job, (result, raised) in zip(jobs, attempt.results, strict=True):
             if raised is None:
                 job.outcome.set_result(result)
             else:
@@ -137,7 +140,7 @@ class Writer:
         for job in jobs:
             job.outcome.set_exception(error)
 
-    def _attempt(self, jobs: list[_Job]) -> _Batch:
+    def _attempt(self, jobs: list[_Job]) -> _Attempt:
         """One database transaction for all works. Raises DBAPIError when it failed as a whole."""
         connection = self._connect()
         transaction = connection.begin()
@@ -145,44 +148,50 @@ class Writer:
             self._database.lock(connection)
             doubtful = self._doubtful
             if doubtful is not None and self._last_committed(connection) == doubtful.number:
-                batch = doubtful  # the commit did happen; only the answer to it was lost
+                attempt = doubtful  # the commit did happen; only the answer to it was lost
             else:
-                batch = _Batch(self.commits + 1)
+                attempt = _Attempt(self.commits + 1, Batch(self._remembered(connection)))
                 for job in jobs:
-                    batch.results.append(self._work(connection, job, batch))
-                self._mark(connection, batch.number)
-                self._name_points("before", batch)
+                    attempt.results.append(self._work(connection, job, attempt.batch))
+                attempt.batch.flush(connection)
+                self._mark(connection, attempt.number)
+                self._name_points("before", attempt.batch)
         except BaseException:
             with suppress(DBAPIError):  # the connection may be gone; the first error is the one to tell
                 transaction.rollback()
             raise
-        self._doubtful = batch
+        self._doubtful = attempt
         transaction.commit()
         self._doubtful = None
         self.commits += 1
-        self._name_points("after", batch)
-        return batch
+        if len(attempt.batch.heads) <= MOST_HEADS:
+            self._heads = attempt.batch.heads
+        self._name_points("after", attempt.batch)
+        return attempt
 
-    def _work(self, connection: Connection, job: _Job, batch: _Batch) -> tuple[Any, BaseException | None]:
-        """One work in its savepoint. A failure that takes the whole transaction along is raised."""
-        tx = SqlTransaction(self._database, connection, heads=batch.heads)
-        savepoint = connection.begin_nested()
+    def _remembered(self, connection: Connection) -> dict[str, Head]:
+        """The heads of the last batch, if nobody else has committed since. Forgotten until this batch is committed."""
+        heads, self._heads = self._heads, {}
+        version, self._version = self._version, self._database.version(connection)
+        return heads if version is not None and version == self._version else {}
+
+    def _work(self, connection: Connection, job: _Job, batch: Batch) -> tuple[Any, BaseException | None]:
+        """One work. A failure that takes the whole transaction along is raised."""
+        tx = SqlTransaction(self._database, connection, batch)
         try:
             result = job.work(tx)
         except DBAPIError as error:
             if passing(error):
                 raise
-            savepoint.rollback()
+            tx.drop()
             return None, self._database.error(error, "the journal refused a write")
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
-            savepoint.rollback()
+            tx.drop()
             return None, error
-        savepoint.commit()
-        batch.heads.update(tx.heads)
-        batch.points.extend(tx.points)
+        tx.keep()
         return result, None
 
-    def _name_points(self, when: str, batch: _Batch) -> None:
+    def _name_points(self, when: str, batch: Batch) -> None:
         if self._fault is not None:
             for point in batch.points:
                 self._fault(f"{when}:{point}")
@@ -196,6 +205,7 @@ class Writer:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        self._version = None  # it counts per connection
         if connection is not None:
             with suppress(DBAPIError):
                 connection.invalidate()

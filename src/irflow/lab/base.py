@@ -68,7 +68,8 @@ crontab:101 users:100 nogroup:65534"
 _DIRECTORIES = (
     "boot dev etc home media mnt oldroot opt proc root run srv sys tmp usr "
     "var/backups var/cache var/lib var/log var/mail var/spool/cron/crontabs var/tmp var/www "
-    "etc/cron.d etc/cron.daily etc/cron.hourly etc/default etc/nftables.d etc/profile.d etc/ssh etc/sudoers.d etc/systemd"
+    "etc/cron.d etc/cron.daily etc/cron.hourly etc/default etc/nftables.d etc/profile.d etc/ssh "
+    "etc/sudoers.d etc/systemd"
 ).split()
 
 
@@ -92,8 +93,8 @@ def build(layout: Layout) -> None:
 
 def _links_to_usr(base: Path) -> None:
     for entry in Path("/").iterdir():
-        if entry.is_symlink() and os.readlink(entry).lstrip("/").startswith("usr/"):
-            (base / entry.name).symlink_to(os.readlink(entry))
+        if entry.is_symlink() and str(entry.readlink()).lstrip("/").startswith("usr/"):
+            (base / entry.name).symlink_to(entry.readlink())
 
 
 def _etc(etc: Path) -> None:

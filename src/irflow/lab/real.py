@@ -72,7 +72,8 @@ def _spawn(layout: Layout, names: Sequence[str], keys: Sequence[str]) -> tuple[L
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
         )
     with maker:
-        assert maker.stdin is not None and maker.stdout is not None
+        if maker.stdin is None or maker.stdout is None:
+            raise LabError("the process that makes hosts has no pipes", where=str(layout.run_dir))
         # Waiting hosts keep this pipe open: read as many lines as there are hosts, not to its end.
         lines = [line.split() for line in islice(maker.stdout, len(names))]
         pids = {int(index): int(pid) for index, pid in lines}

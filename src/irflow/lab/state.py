@@ -18,7 +18,7 @@ def write(layout: Layout, state: State) -> None:
     """Replace the state file in one step."""
     fresh = layout.state.with_suffix(".new")
     fresh.write_text(json.dumps(state.to_json(), indent=1))
-    os.replace(fresh, layout.state)
+    fresh.replace(layout.state)
 
 
 def read(layout: Layout) -> State:

@@ -84,7 +84,9 @@ def _secrets(config: Configuration) -> Iterator[Finding]:
 def _people(config: Configuration) -> Iterator[Finding]:
     roles = {role for one in config.operators for role in one.roles}
     for role in ("incident_commander", "communications"):
-        yield Finding(f"somebody is {role}", role in roles, "yes" if role in roles else "nobody", "add to operators.yaml")
+        yield Finding(
+            f"somebody is {role}", role in roles, "yes" if role in roles else "nobody", "add to operators.yaml"
+        )
 
 
 def _hosts(config: Configuration) -> Iterator[Finding]:
@@ -96,7 +98,9 @@ def _hosts(config: Configuration) -> Iterator[Finding]:
 
     def look(host: Host) -> Finding:
         if not host.management:
-            return Finding(host.name, False, "no management addresses", "isolation needs `management:` in inventory.yaml")
+            return Finding(
+                host.name, False, "no management addresses", "isolation needs `management:` in inventory.yaml"
+            )
         if not host.host_keys:
             return Finding(host.name, False, "no host key on record", f"irflow hosts enrol {host.name}")
         try:

@@ -49,9 +49,13 @@ def prepare(
     if incident is None:
         now = wired.engine.ports.clock.now()
         found = Incident(
-            id=str(ULID()), type="manual", severity=Severity.HIGH, trust=Trust.VERIFIED,
-            title=f"{runbook} run by {operator.name}", detected_at=now,
-        )  # fmt: skip
+            id=str(ULID()),
+            type="manual",
+            severity=Severity.HIGH,
+            trust=Trust.VERIFIED,
+            title=f"{runbook} run by {operator.name}",
+            detected_at=now,
+        )
         return found, plan_runbook(wired.engine.catalog, found, runbook, arguments)
     known = store.find_incident(incident)
     if known is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ulid import ULID
 
@@ -28,7 +28,6 @@ from irflow.adapters.prober import TcpProber
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.ssh import SshShell
 from irflow.adapters.templates import SandboxExpressions, TemplateDocuments
-
 from irflow.adapters.wake import wake
 from irflow.config import Settings
 from irflow.core.action import Registry
@@ -38,16 +37,11 @@ from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowEr
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
 from irflow.core.planner import Catalog
-from irflow.core.ports import Ports, SystemClock
+from irflow.core.ports import Channel, FlowStarter, Ports, SystemClock
 from irflow.core.secret import SecretStore
 from irflow.intake.source import Source
 from irflow.sabotage import sabotaged
 from irflow.shipped import shipped
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-    from irflow.responder.loop import Responder
 
 T = TypeVar("T")
 
@@ -89,11 +83,15 @@ def load(home: Path) -> Configuration:
     none = Catalog({}, {}, actions, inventory, expressions)
     catalog = read(
         lambda: load_catalog(
-            playbooks=[home / "playbooks", shipped("playbooks")], runbooks=[home / "runbooks", shipped("runbooks")],
-            actions=actions, inventory=inventory, expressions=expressions, templates=documents(home).names(),
+            playbooks=[home / "playbooks", shipped("playbooks")],
+            runbooks=[home / "runbooks", shipped("runbooks")],
+            actions=actions,
+            inventory=inventory,
+            expressions=expressions,
+            templates=documents(home).names(),
         ),
         none,
-    )  # fmt: skip
+    )
     if errors:
         raise ConfigurationErrors(errors)
     return Configuration(settings, catalog, operators, sources)
@@ -186,14 +184,25 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
         shell = build_shell(config)
         cleanup.callback(shell.close)
         ports = Ports(
-            SystemClock(), store, anchors(settings), config.catalog.inventory, shell, TcpProber(),
-            evidence_store(settings), FileDocumentStore(settings.documents), documents(settings.home),
+            SystemClock(),
+            store,
+            anchors(settings),
+            config.catalog.inventory,
+            shell,
+            TcpProber(),
+            evidence_store(settings),
+            FileDocumentStore(settings.documents),
+            documents(settings.home),
             config.catalog.expressions,
-        )  # fmt: skip
+        )
         engine = Engine(
-            ports, config.catalog, actor=f"irflow:{process}", owner=owner, parallel=settings.responder.parallel,
+            ports,
+            config.catalog,
+            actor=f"irflow:{process}",
+            owner=owner,
+            parallel=settings.responder.parallel,
             stale_s=settings.responder.claim_stale.total_seconds(),
-        )  # fmt: skip
+        )
         stop = threading.Event()
         heart = threading.Thread(target=_beat, args=(store, owner, stop), name="heart", daemon=True)
         heart.start()
@@ -210,24 +219,16 @@ def _beat(store: SqlStore, owner: str, stop: threading.Event) -> None:
             log.warning("no heartbeat: %s", error)
 
 
-def open_responder(wired: Runtime) -> Responder:
-    """The responder over a runtime."""
-    from irflow.responder.loop import Responder
-
-    settings = wired.settings
-    starter = PrefectApi(settings)
-    channel = AppriseChannel(settings.notify.channels, secret_store(), timeout_s=settings.notify.timeout_s)
-    return Responder(wired.engine, settings, starter=starter, channel=channel)
+def flow_starter(settings: Settings) -> FlowStarter:
+    """Who starts flow runs."""
+    return PrefectApi(settings)
 
 
-@contextmanager
-def open_web(config: Configuration) -> Iterator[FastAPI]:
-    """The web application: webhook keys and the journal, nothing that reaches a host."""
-    from irflow.web.app import create_app
+def notification_channel(settings: Settings) -> Channel:
+    """How people are told."""
+    return AppriseChannel(settings.notify.channels, secret_store(), timeout_s=settings.notify.timeout_s)
 
-    with open_store(config.settings) as store:
-        yield create_app(
-            sources=config.sources, store=store, inventory=config.catalog.inventory,
-            playbooks=tuple(config.catalog.playbooks.values()), secrets=secret_store(), clock=SystemClock(),
-            wake=lambda: wake(config.settings.responder_socket),
-        )  # fmt: skip
+
+def waker(settings: Settings) -> Callable[[], None]:
+    """What wakes the responder."""
+    return lambda: wake(settings.responder_socket)

@@ -60,9 +60,7 @@ def test_low_severity_has_no_response_clock() -> None:
     assert all(one.name != "response" for one in clocks(told(severity=Severity.LOW), at(0)))
 
 
-@pytest.mark.parametrize(
-    ("minute", "marks"), [(7, ()), (7.5, ("50",)), (12, ("50", "80")), (15, ("50", "80", "100"))]
-)
+@pytest.mark.parametrize(("minute", "marks"), [(7, ()), (7.5, ("50",)), (12, ("50", "80")), (15, ("50", "80", "100"))])
 def test_marks_come_at_half_four_fifths_and_the_deadline(minute: float, marks: tuple[str, ...]) -> None:
     assert clock(told(), "phase.containment", at(minute)).due_marks(at(minute)) == marks
 

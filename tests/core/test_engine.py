@@ -39,9 +39,7 @@ def kinds(here: World, incident: Incident, step: str) -> list[str]:
 def approve(here: World, incident: Incident, who: Operator = COMMANDER, phase: str = "containment") -> None:
     plan = here.engine.status(incident.id).plan(phase)
     assert plan is not None
-    here.store.transact(
-        lambda tx: decisions.decide(tx, incident.id, who, method="test", digest=plan.digest, yes=True)
-    )  # fmt: skip
+    here.store.transact(lambda tx: decisions.decide(tx, incident.id, who, method="test", digest=plan.digest, yes=True))
 
 
 def test_the_intent_stands_in_the_journal_before_the_host_is_touched(tmp_path: Path) -> None:
@@ -61,9 +59,7 @@ def test_a_phase_goes_as_far_as_it_can_and_then_asks(tmp_path: Path) -> None:
     assert result.state == "awaiting_approval"
     assert here.hosts.cut == {"a", "b"}
     assert here.engine.status(incident.id).step(TELL).state is State.AWAITING
-    here.store.transact(
-        lambda tx: decisions.answer(tx, incident.id, TALKER, step=TELL, outcome="done", note="called")
-    )  # fmt: skip
+    here.store.transact(lambda tx: decisions.answer(tx, incident.id, TALKER, step=TELL, outcome="done", note="called"))
     assert contain(here, incident).state == "ended"
     assert here.engine.status(incident.id).phases["containment"].outcome == "completed"
 
@@ -246,11 +242,27 @@ def test_a_phase_that_cannot_be_planned_says_why_and_is_blocked(tmp_path: Path) 
 def test_leases_come_from_outcomes(tmp_path: Path) -> None:
     here = world(tmp_path, host("a"))
     incident = here.incident("a")
-    here.store.transact(lambda tx: tx.append(incident.id, Draft(Kind.STEP_OUTCOME, "t", {
-        "outcome": "done", "leases": [{"kind": "isolation", "until": "2030-01-01T00:00:00.000000Z", "seconds": 60.0}],
-    }, CUT, "a")))  # fmt: skip
+    here.store.transact(
+        lambda tx: tx.append(
+            incident.id,
+            Draft(
+                Kind.STEP_OUTCOME,
+                "t",
+                {
+                    "outcome": "done",
+                    "leases": [{"kind": "isolation", "until": "2030-01-01T00:00:00.000000Z", "seconds": 60.0}],
+                },
+                CUT,
+                "a",
+            ),
+        )
+    )
     lease = here.engine.status(incident.id).leases["isolation", "a"]
     assert (lease.target, lease.seconds, lease.step) == ("a", 60.0, CUT)
-    here.store.transact(lambda tx: tx.append(incident.id, Draft(
-        Kind.STEP_OUTCOME, "t", {"outcome": "done", "ended_leases": ["isolation"]}, "recovery/x.free@a", "a")))  # fmt: skip
+    here.store.transact(
+        lambda tx: tx.append(
+            incident.id,
+            Draft(Kind.STEP_OUTCOME, "t", {"outcome": "done", "ended_leases": ["isolation"]}, "recovery/x.free@a", "a"),
+        )
+    )
     assert not here.engine.status(incident.id).leases

@@ -84,7 +84,7 @@ def test_no_playbook_can_waive_what_always_needs_a_person(tmp_path: Path) -> Non
 
 
 def test_a_host_that_the_inventory_does_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no host 'x'.*hosts enrol"):
+    with pytest.raises(Refused, match=r"no host 'x'.*hosts enrol"):
         plan(world(tmp_path, host("a")), "x")
 
 
@@ -108,5 +108,5 @@ def test_a_run_by_hand_says_what_is_wrong_with_its_arguments(
 def test_alert_text_is_never_evaluated(tmp_path: Path) -> None:
     here = world(tmp_path, host("a"))
     incident: Incident = here.incident("{{ incident.id }}")
-    with pytest.raises(Refused, match="no host '{{ incident.id }}'"):
+    with pytest.raises(Refused, match=r"no host '\{\{ incident.id \}\}'"):
         plan_phase(here.engine.catalog, incident, PLAYBOOK, Phase.CONTAINMENT)

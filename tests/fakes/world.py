@@ -132,29 +132,60 @@ def host(name: str, **more: Any) -> Host:
     return Host(name=name, address=f"192.0.2.{len(name)}", key=KEY, **more)
 
 
-RUNBOOK = Runbook.model_validate({
-    "runbook": "cut-off", "title": "Cut hosts off", "parameters": {"hosts": {"type": "hosts", "required": True}},
-    "steps": [
-        {"id": "look", "title": "Look", "action": "test.look", "for_each": "{{ hosts }}", "with": {"host": "{{ item }}"},
-         "on_failure": "continue"},
-        {"id": "cut", "title": "Cut", "action": "test.cut", "for_each": "{{ hosts }}", "with": {"host": "{{ item }}"},
-         "approval": "incident_commander"},
-        {"id": "tell", "title": "Tell", "manual": "Call the owner", "role": "communications"},
-    ],
-})  # fmt: skip
-RELEASE = Runbook.model_validate({
-    "runbook": "set-free", "title": "Release", "parameters": {"hosts": {"type": "hosts", "required": True}},
-    "steps": [{"id": "free", "title": "Free", "action": "test.free", "for_each": "{{ hosts }}",
-               "with": {"host": "{{ item }}"}}],
-})  # fmt: skip
-PLAYBOOK = Playbook.model_validate({
-    "playbook": "test", "title": "Test", "match": {"types": ["system_compromise"]},
-    "auto_approve": {"cut-off.cut": ["critical"], "set-free.free": ["critical"]},
-    "phases": {
-        "containment": [{"runbook": "cut-off", "with": {"hosts": "{{ incident.hosts }}"}}],
-        "recovery": [{"runbook": "set-free", "with": {"hosts": "{{ incident.hosts }}"}}],
-    },
-})  # fmt: skip
+RUNBOOK = Runbook.model_validate(
+    {
+        "runbook": "cut-off",
+        "title": "Cut hosts off",
+        "parameters": {"hosts": {"type": "hosts", "required": True}},
+        "steps": [
+            {
+                "id": "look",
+                "title": "Look",
+                "action": "test.look",
+                "for_each": "{{ hosts }}",
+                "with": {"host": "{{ item }}"},
+                "on_failure": "continue",
+            },
+            {
+                "id": "cut",
+                "title": "Cut",
+                "action": "test.cut",
+                "for_each": "{{ hosts }}",
+                "with": {"host": "{{ item }}"},
+                "approval": "incident_commander",
+            },
+            {"id": "tell", "title": "Tell", "manual": "Call the owner", "role": "communications"},
+        ],
+    }
+)
+RELEASE = Runbook.model_validate(
+    {
+        "runbook": "set-free",
+        "title": "Release",
+        "parameters": {"hosts": {"type": "hosts", "required": True}},
+        "steps": [
+            {
+                "id": "free",
+                "title": "Free",
+                "action": "test.free",
+                "for_each": "{{ hosts }}",
+                "with": {"host": "{{ item }}"},
+            }
+        ],
+    }
+)
+PLAYBOOK = Playbook.model_validate(
+    {
+        "playbook": "test",
+        "title": "Test",
+        "match": {"types": ["system_compromise"]},
+        "auto_approve": {"cut-off.cut": ["critical"], "set-free.free": ["critical"]},
+        "phases": {
+            "containment": [{"runbook": "cut-off", "with": {"hosts": "{{ incident.hosts }}"}}],
+            "recovery": [{"runbook": "set-free", "with": {"hosts": "{{ incident.hosts }}"}}],
+        },
+    }
+)
 
 
 @dataclass
@@ -168,14 +199,28 @@ class World:
     def incident(self, *names: str, **more: Any) -> Incident:
         """Open an incident about these hosts."""
         fields: dict[str, Any] = {
-            "id": str(ULID()), "type": "system_compromise", "severity": Severity.CRITICAL, "trust": Trust.VERIFIED,
-            "title": "t", "hosts": names, "playbook": "test", "detected_at": self.engine.ports.clock.now(), **more,
-        }  # fmt: skip
+            "id": str(ULID()),
+            "type": "system_compromise",
+            "severity": Severity.CRITICAL,
+            "trust": Trust.VERIFIED,
+            "title": "t",
+            "hosts": names,
+            "playbook": "test",
+            "detected_at": self.engine.ports.clock.now(),
+            **more,
+        }
         return self.store.transact(lambda tx: tx.open_incident(Incident(**fields), "test"))
 
 
-def world(folder: Path, *hosts: Host, caps: Caps = Caps(), clock: Clock | None = None, owner: str = "one",
-          shared: FakeHosts | None = None, stale_s: float = 10.0) -> World:  # fmt: skip
+def world(
+    folder: Path,
+    *hosts: Host,
+    caps: Caps = Caps(),
+    clock: Clock | None = None,
+    owner: str = "one",
+    shared: FakeHosts | None = None,
+    stale_s: float = 10.0,
+) -> World:
     """Build one. shared: the hosts of another world, to have two engines over the same store and hosts."""
     ticking = clock or SystemClock()
     fake = shared or FakeHosts()
@@ -184,7 +229,10 @@ def world(folder: Path, *hosts: Host, caps: Caps = Caps(), clock: Clock | None =
     none: Any = NoAdapter()
     ports = Ports(ticking, store, none, inventory, none, none, none, none, none, PlainExpressions())
     catalog = Catalog(
-        {"test": PLAYBOOK}, {"cut-off": RUNBOOK, "set-free": RELEASE}, Registry([Cut(fake), Look(fake), Free(fake)]),
-        inventory, PlainExpressions(),
-    )  # fmt: skip
+        {"test": PLAYBOOK},
+        {"cut-off": RUNBOOK, "set-free": RELEASE},
+        Registry([Cut(fake), Look(fake), Free(fake)]),
+        inventory,
+        PlainExpressions(),
+    )
     return World(Engine(ports, catalog, actor="irflow:test", owner=owner, stale_s=stale_s), fake, store)

@@ -79,8 +79,9 @@ def test_phases_follow_one_another_to_the_end_and_the_incident_closes(tmp_path: 
     run_phase(here, incident, "detection")
     run_phase(here, incident, "containment")
     assert tick(here, incident) == []
-    here.store.transact(lambda tx: decisions.answer(
-        tx, incident.id, ALL, step="containment/cut-off.tell", outcome="done", note=""))  # fmt: skip
+    here.store.transact(
+        lambda tx: decisions.answer(tx, incident.id, ALL, step="containment/cut-off.tell", outcome="done", note="")
+    )
     assert tick(here, incident) == ["containment"]
     run_phase(here, incident, "containment")
     assert tick(here, incident) == ["recovery"]
@@ -88,8 +89,7 @@ def test_phases_follow_one_another_to_the_end_and_the_incident_closes(tmp_path: 
     assert tick(here, incident) == []
     plan = here.engine.status(incident.id).plan("recovery")
     assert plan is not None
-    here.store.transact(lambda tx: decisions.decide(
-        tx, incident.id, ALL, method="test", digest=plan.digest, yes=True))  # fmt: skip
+    here.store.transact(lambda tx: decisions.decide(tx, incident.id, ALL, method="test", digest=plan.digest, yes=True))
     assert tick(here, incident) == ["recovery"]
     run_phase(here, incident, "recovery")
     assert tick(here, incident) == ["lessons_learned"]

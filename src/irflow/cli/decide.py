@@ -45,12 +45,21 @@ def act(incident: str, who: str | None, work: Callable[[Transaction, Incident, O
 
 def show_plan(plan: Plan) -> None:
     """The steps of a plan, and the digest that an approval names."""
-    table(f"{plan.phase}, revision {plan.revision}", ("step", "target", "what", "who must agree"), [
-        (f"{one.runbook}.{one.step}", one.target or "-", one.manual or f"{one.action} {_params(one.params)}",
-         f"{one.people} x {one.role}: {'; '.join(one.reasons)}" if one.people and not one.manual else
-         (f"done by {one.role}" if one.manual else "-"))
-        for one in plan.steps
-    ])  # fmt: skip
+    table(
+        f"{plan.phase}, revision {plan.revision}",
+        ("step", "target", "what", "who must agree"),
+        [
+            (
+                f"{one.runbook}.{one.step}",
+                one.target or "-",
+                one.manual or f"{one.action} {_params(one.params)}",
+                f"{one.people} x {one.role}: {'; '.join(one.reasons)}"
+                if one.people and not one.manual
+                else (f"done by {one.role}" if one.manual else "-"),
+            )
+            for one in plan.steps
+        ],
+    )
     say(f"digest {plan.digest}")
 
 
@@ -109,9 +118,7 @@ def approve(
         waiting = decisions.waiting_plan(fold(tx.events(found.id)), phase)
         if digest is not None and not waiting.digest.startswith(digest):
             raise Refused(f"the plan that waits has the digest {waiting.digest}", hint=f"Look: irflow plan {incident}")
-        decisions.decide(
-            tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason
-        )  # fmt: skip
+        decisions.decide(tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason)
         return waiting.phase, waiting.digest
 
     name, agreed = act(incident, who, work)
@@ -128,7 +135,7 @@ def step(
     note: Annotated[str, typer.Option(help="What was done or seen.")] = "",
     who: As = None,
 ) -> None:
-    """Say how a manual step went. Example: irflow step IR-2026-0001 containment/isolate-host.tell-owner --note 'called'"""
+    """Say how a manual step went. Example: irflow step IR-2026-0001 --note 'called the owner'"""
     from irflow.core import decisions
     from irflow.core.errors import UsageError
     from irflow.core.status import fold
@@ -172,7 +179,7 @@ def _switch(reason: str, who: str | None, *, on: bool) -> None:
 
 
 def halt(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None) -> None:
-    """Stop all automation at once: no step begins until `irflow resume`. Example: irflow halt --reason 'false alarms'"""
+    """Stop all automation: no step begins until `irflow resume`. Example: irflow halt --reason 'false alarms'"""
     _switch(reason, who, on=True)
     say("halted: no step begins until `irflow resume`")
 

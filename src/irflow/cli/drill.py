@@ -29,7 +29,7 @@ def drill(
         str | None, typer.Option(metavar="STEP", help="Skip that step's effect; the drill must then fail.")
     ] = None,
 ) -> None:
-    """Attack lab hosts, respond with the production flow, and score it. Example: irflow drill compromised-host --hosts 3"""
+    """Attack lab hosts, respond with the production flow, score it. Example: irflow drill --hosts 3"""
     from irflow.drill.run import run_drill
 
     card = run_drill(scenario, hosts=hosts, out=out, keep=keep, sabotage=sabotage, report=progress)
@@ -45,19 +45,34 @@ def show(card: Scorecard) -> None:
     """The scorecard for people."""
     say("")
     say(f"Drill {card.scenario}: {card.hosts} host(s), level {card.level}, incident {card.incident}")
-    table("", ("phase", "window", "from detection", "machine", "people", ""), [
-        (one.phase, _span(one.window_s), f"{one.elapsed_s:.1f} s", f"{one.machine_s:.1f} s", f"{one.human_s:.1f} s",
-         "met" if one.met else "missed") for one in card.phases
-    ])  # fmt: skip
-    table("", ("check, from outside", "before", "after", ""), [
-        (one.name, one.before, one.after, "passed" if one.passed else "failed") for one in card.checks
-    ])  # fmt: skip
+    table(
+        "",
+        ("phase", "window", "from detection", "machine", "people", ""),
+        [
+            (
+                one.phase,
+                _span(one.window_s),
+                f"{one.elapsed_s:.1f} s",
+                f"{one.machine_s:.1f} s",
+                f"{one.human_s:.1f} s",
+                "met" if one.met else "missed",
+            )
+            for one in card.phases
+        ],
+    )
+    table(
+        "",
+        ("check, from outside", "before", "after", ""),
+        [(one.name, one.before, one.after, "passed" if one.passed else "failed") for one in card.checks],
+    )
     table("", ("document", "SHA-256"), [(one.path, one.sha256[:16] + "…") for one in card.documents])
     if card.processes:
         say("memory (PSS): " + ", ".join(f"{name} {size:.0f} MB" for name, size in card.processes))
     contained = f"{card.time_to_contain_s:.2f} s" if card.time_to_contain_s is not None else "never"
-    say(f"time to contain: {contained}   journal: {'verified' if card.journal_verified else 'NOT verified'}   "
-        f"whole drill: {card.seconds:.0f} s")  # fmt: skip
+    say(
+        f"time to contain: {contained}   journal: {'verified' if card.journal_verified else 'NOT verified'}   "
+        f"whole drill: {card.seconds:.0f} s"
+    )
     say("PASSED" if card.passed else "FAILED: " + "; ".join(card.failed))
 
 

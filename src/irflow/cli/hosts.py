@@ -19,11 +19,21 @@ def list_(json: Json = False) -> None:
     if json:
         dump([host.model_dump(mode="json") for host in inventory.hosts.values()])
         return
-    table("Hosts" if inventory.hosts else "No hosts", ("host", "address", "login", "groups", "protected", "key on record"), [
-        (one.name, f"{one.address}:{one.port}", one.user + (" (sudo)" if one.sudo else ""), ", ".join(one.groups) or "-",
-         "yes" if one.protected else "", "yes" if one.host_keys else "NO: irflow hosts enrol " + one.name)
-        for one in inventory.hosts.values()
-    ])  # fmt: skip
+    table(
+        "Hosts" if inventory.hosts else "No hosts",
+        ("host", "address", "login", "groups", "protected", "key on record"),
+        [
+            (
+                one.name,
+                f"{one.address}:{one.port}",
+                one.user + (" (sudo)" if one.sudo else ""),
+                ", ".join(one.groups) or "-",
+                "yes" if one.protected else "",
+                "yes" if one.host_keys else "NO: irflow hosts enrol " + one.name,
+            )
+            for one in inventory.hosts.values()
+        ],
+    )
 
 
 @app.command()

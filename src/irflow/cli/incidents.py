@@ -48,11 +48,18 @@ def list_(
         "Incidents" if rows else "No incidents",
         ("number", "severity", "type", "title", "hosts", "detected", "state"),
         [
-            (one.number, one.severity.value, one.type, one.title, ", ".join(one.hosts) or "-",
-             f"{one.detected_at:%Y-%m-%d %H:%M:%S}Z", "closed" if done else "open")
+            (
+                one.number,
+                one.severity.value,
+                one.type,
+                one.title,
+                ", ".join(one.hosts) or "-",
+                f"{one.detected_at:%Y-%m-%d %H:%M:%S}Z",
+                "closed" if done else "open",
+            )
             for one, done in rows
         ],
-    )  # fmt: skip
+    )
 
 
 def summary(status: IncidentStatus, now: Any) -> dict[str, Any]:
@@ -63,15 +70,28 @@ def summary(status: IncidentStatus, now: Any) -> dict[str, Any]:
         **status.incident.model_dump(mode="json"),
         "closed_at": status.closed_at,
         "phases": [
-            {"phase": one.phase, "started_at": one.started_at, "ended_at": one.ended_at, "outcome": one.outcome,
-             "blocked": one.blocked, "elapsed_s": elapsed(one, now)[0], "human_s": elapsed(one, now)[2],
-             "digest": one.plan.digest if one.plan else None}
+            {
+                "phase": one.phase,
+                "started_at": one.started_at,
+                "ended_at": one.ended_at,
+                "outcome": one.outcome,
+                "blocked": one.blocked,
+                "elapsed_s": elapsed(one, now)[0],
+                "human_s": elapsed(one, now)[2],
+                "digest": one.plan.digest if one.plan else None,
+            }
             for one in status.phases.values()
         ],
         "steps": [
-            {"key": one.key, "target": one.target, "state": one.state.value, "epoch": one.epoch,
-             "detail": one.outcome.get("detail") or one.outcome.get("note", ""), "ended_at": one.ended_at,
-             "checks": one.outcome.get("checks", [])}
+            {
+                "key": one.key,
+                "target": one.target,
+                "state": one.state.value,
+                "epoch": one.epoch,
+                "detail": one.outcome.get("detail") or one.outcome.get("note", ""),
+                "ended_at": one.ended_at,
+                "checks": one.outcome.get("checks", []),
+            }
             for one in status.steps.values()
         ],
         "leases": [vars(one) for one in status.leases.values()],
@@ -79,7 +99,7 @@ def summary(status: IncidentStatus, now: Any) -> dict[str, Any]:
             {"name": one.name, "deadline": one.deadline, "used": round(one.used(now), 4), "met": one.met(now)}
             for one in clocks(status, now)
         ],
-    }  # fmt: skip
+    }
 
 
 @app.command()
@@ -102,10 +122,19 @@ def show(incident: Name, json: Json = False) -> None:
     say(f"detected {one.detected_at:%Y-%m-%d %H:%M:%S}Z, sender {one.trust.value}, hosts {', '.join(one.hosts) or '-'}")
     if one.unknown_hosts:
         say(f"not in the inventory, so never touched: {', '.join(one.unknown_hosts)}")
-    table("", ("clock", "deadline", "used", "met"), [
-        (clock["name"], f"{clock['deadline']:%Y-%m-%d %H:%M:%S}Z", f"{clock['used']:.0%}",
-         "met" if clock["met"] else "missed") for clock in told["clocks"]
-    ])  # fmt: skip
+    table(
+        "",
+        ("clock", "deadline", "used", "met"),
+        [
+            (
+                clock["name"],
+                f"{clock['deadline']:%Y-%m-%d %H:%M:%S}Z",
+                f"{clock['used']:.0%}",
+                "met" if clock["met"] else "missed",
+            )
+            for clock in told["clocks"]
+        ],
+    )
     table("", ("step", "state", "detail"), [(step["key"], step["state"], step["detail"]) for step in told["steps"]])
     for step in status.waiting():
         planned = status.plan_step(step.key)
@@ -127,7 +156,7 @@ def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put o
 
 @app.command()
 def close(incident: Name, reason: Annotated[str, typer.Option(help="Why.")], who: As = None) -> None:
-    """Close an incident by hand; refused while a host is isolated. Example: irflow incidents close IR-2026-0001 --reason '...'"""
+    """Close by hand; refused while a host is isolated. Example: irflow incidents close IR-2026-0001 --reason '...'"""
     from irflow.cli.decide import act
     from irflow.core import decisions
 
@@ -156,5 +185,8 @@ def list_leases(json: Json = False) -> None:
     if json:
         dump(rows)
         return
-    table("Leases" if rows else "No leases in force", ("incident", "kind", "target", "until"),
-          [(row["incident"], row["kind"], row["target"], f"{row['until']:%Y-%m-%d %H:%M:%S}Z") for row in rows])  # fmt: skip
+    table(
+        "Leases" if rows else "No leases in force",
+        ("incident", "kind", "target", "until"),
+        [(row["incident"], row["kind"], row["target"], f"{row['until']:%Y-%m-%d %H:%M:%S}Z") for row in rows],
+    )

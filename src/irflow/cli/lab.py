@@ -42,9 +42,16 @@ def up(hosts: Annotated[int, typer.Argument(min=1, max=1000, help="How many.")] 
     seconds = time.monotonic() - started
     rows = [(one.name, one.address, one.address6, one.host_key.split()[0]) for one in lab.hosts]
     if json:
-        dump({"level": lab.level.value, "seconds": seconds, "hosts": [
-            {"name": one.name, "address": one.address, "address6": one.address6, "host_key": one.host_key}
-            for one in lab.hosts]})  # fmt: skip
+        dump(
+            {
+                "level": lab.level.value,
+                "seconds": seconds,
+                "hosts": [
+                    {"name": one.name, "address": one.address, "address6": one.address6, "host_key": one.host_key}
+                    for one in lab.hosts
+                ],
+            }
+        )
         return
     table(f"{hosts} hosts in {seconds:.2f} s, level {lab.level.value}", ("host", "IPv4", "IPv6", "host key"), rows[:50])
     say(f"log in: irflow lab from responder -- ssh -i {lab.responder_key} root@{lab.hosts[0].address}")

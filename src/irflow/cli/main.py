@@ -55,6 +55,6 @@ def main() -> None:
         sys.exit(130)
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
-    except Exception as error:  # the outermost edge
+    except Exception as error:  # noqa: BLE001 - the outermost edge
         sys.exit(fail(error))
     sys.exit(code if isinstance(code, int) else 0)

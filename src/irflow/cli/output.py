@@ -18,10 +18,23 @@ HOME: dict[str, Path | None] = {"path": None}
 """What --home said; read through configuration()."""
 
 STYLES = {
-    "done": "green", "noop": "green", "ended": "green", "completed": "green", "met": "green", "passed": "green",
-    "failed": "bold red", "missed": "bold red", "refused": "bold red", "unknown": "bold red", "undo_failed": "bold red",
-    "awaiting_approval": "bold yellow", "open": "yellow", "running": "yellow", "critical": "bold red", "high": "red",
-}  # fmt: skip
+    "done": "green",
+    "noop": "green",
+    "ended": "green",
+    "completed": "green",
+    "met": "green",
+    "passed": "green",
+    "failed": "bold red",
+    "missed": "bold red",
+    "refused": "bold red",
+    "unknown": "bold red",
+    "undo_failed": "bold red",
+    "awaiting_approval": "bold yellow",
+    "open": "yellow",
+    "running": "yellow",
+    "critical": "bold red",
+    "high": "red",
+}
 
 
 def configuration() -> Configuration:

@@ -30,9 +30,11 @@ def list_evidence(incident: Name, json: Json = False) -> None:
     if json:
         dump(items)
         return
-    table("Evidence" if items else "No evidence", ("item", "from", "by", "when", "bytes", "SHA-256"), [
-        (one["path"], one["where"], one["who"], one["when"], one["bytes"], one["sha256"]) for one in items
-    ])  # fmt: skip
+    table(
+        "Evidence" if items else "No evidence",
+        ("item", "from", "by", "when", "bytes", "SHA-256"),
+        [(one["path"], one["where"], one["who"], one["when"], one["bytes"], one["sha256"]) for one in items],
+    )
 
 
 @evidence.command("verify")
@@ -52,9 +54,11 @@ def list_documents(incident: Name, json: Json = False) -> None:
     if json:
         dump(items)
         return
-    table("Documents" if items else "No documents", ("name", "path", "SHA-256"), [
-        (one["name"], one["path"], one["sha256"]) for one in items
-    ])  # fmt: skip
+    table(
+        "Documents" if items else "No documents",
+        ("name", "path", "SHA-256"),
+        [(one["name"], one["path"], one["sha256"]) for one in items],
+    )
 
 
 @documents.command("show")
@@ -78,17 +82,26 @@ def verify_journal(
 
     results = verify_journals(configuration().settings, incident)
     rows = [
-        {"incident": one.incident, "events": one.events, "passed": one.intact, "unanchored": list(one.unanchored),
-         "findings": [{"damage": f.damage.value, "seq": f.seq, "detail": f.detail} for f in one.findings]}
+        {
+            "incident": one.incident,
+            "events": one.events,
+            "passed": one.intact,
+            "unanchored": list(one.unanchored),
+            "findings": [{"damage": f.damage.value, "seq": f.seq, "detail": f.detail} for f in one.findings],
+        }
         for one in results
-    ]  # fmt: skip
+    ]
     if json:
         dump(rows)
     else:
-        table("Journal", ("incident", "events", "verdict", "not yet signed"), [
-            (row["incident"], row["events"], "passed" if row["passed"] else "failed", len(row["unanchored"]))
-            for row in rows
-        ])  # fmt: skip
+        table(
+            "Journal",
+            ("incident", "events", "verdict", "not yet signed"),
+            [
+                (row["incident"], row["events"], "passed" if row["passed"] else "failed", len(row["unanchored"]))
+                for row in rows
+            ],
+        )
         for row in rows:
             for finding in row["findings"]:
                 say(f"{row['incident']} event {finding['seq']}: {finding['damage']}: {finding['detail']}")

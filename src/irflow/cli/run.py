@@ -52,8 +52,13 @@ def run(
         result = run_here(wired, found, plan)
     rows = [(key, one.state.value, one.detail) for key, one in result.steps.items()]
     if json:
-        dump({"incident": found.number, "state": result.state, "steps": [
-            {"key": key, "state": state, "detail": detail} for key, state, detail in rows]})  # fmt: skip
+        dump(
+            {
+                "incident": found.number,
+                "state": result.state,
+                "steps": [{"key": key, "state": state, "detail": detail} for key, state, detail in rows],
+            }
+        )
     else:
         table(f"{found.number} {runbook}: {result.state}", ("step", "state", "detail"), rows)
     raise typer.Exit(result.exit_code)

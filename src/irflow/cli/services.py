@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from irflow.cli.output import configuration, progress, runtime, say, table
-
-if TYPE_CHECKING:
-    from types import FrameType
+from irflow.cli.output import configuration, progress, say, table
 
 
 def add(app: typer.Typer) -> None:
@@ -38,32 +34,16 @@ def up(
 
 def web() -> None:
     """Take alerts and show status; holds no SSH key and no Vault token. Example: irflow web"""
-    import uvicorn
+    from irflow.web.process import run_web
 
-    from irflow.wiring import open_web
-
-    config = configuration()
-    settings = config.settings
-    with open_web(config) as app:
-        uvicorn.run(
-            app, host=settings.web_host, port=settings.web_port, log_level="warning", access_log=False,
-            ssl_certfile=settings.web_tls_certificate, ssl_keyfile=settings.web_tls_key,
-        )  # fmt: skip
+    run_web(configuration())
 
 
 def responder() -> None:
     """First response and the reconciler; needs no Prefect to contain. Example: irflow responder"""
-    from irflow.wiring import open_responder
+    from irflow.responder.process import run_responder
 
-    with runtime("responder") as wired:
-        loop = open_responder(wired)
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            loop.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        loop.run()
+    run_responder(configuration())
 
 
 def worker() -> None:

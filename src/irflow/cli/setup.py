@@ -39,8 +39,10 @@ def check(json: Json = False) -> None:
         dump([{"playbook": name, "phase": phase, "steps": steps} for name, phase, steps in rows])
         return
     table("", ("playbook", "phase", "steps"), rows)
-    say(f"{len(config.catalog.runbooks)} runbooks, {len(config.catalog.playbooks)} playbooks, "
-        f"{len(config.catalog.inventory.hosts)} hosts: no mistakes")  # fmt: skip
+    say(
+        f"{len(config.catalog.runbooks)} runbooks, {len(config.catalog.playbooks)} playbooks, "
+        f"{len(config.catalog.inventory.hosts)} hosts: no mistakes"
+    )
 
 
 def doctor(json: Json = False) -> None:

@@ -158,7 +158,7 @@ class Engine:
         action = self.catalog.actions.get(step.action or "")
         now = _Try(step, action, action.Params.model_validate(step.params), claim)
         context = self._context(plan, step, status, claim.epoch)
-        error: IrflowError | None = None
+        error = IrflowError(f"{step.key} was not tried", where=step.target or None)
         for _ in range(1 + RETRIES_AFTER_UNKNOWN):
             try:
                 proof = self._act(plan, now, context)
@@ -172,10 +172,9 @@ class Engine:
             except IrflowError as failure:
                 error = failure
                 break
-            except Exception as failure:  # an action's bug must become an outcome, not a silent intent
+            except Exception as failure:  # noqa: BLE001 - an action's bug must become an outcome, not a silent intent
                 error = IrflowError(f"{type(failure).__name__} in {step.action}: {failure}", where=step.target or None)
                 break
-        assert error is not None
         return self._fail(plan, now, error)
 
     def _context(self, plan: Plan, step: PlanStep, status: IncidentStatus, epoch: int) -> Context:

@@ -25,9 +25,9 @@ def runnable(status: IncidentStatus, plan: Plan) -> tuple[PlanStep, ...]:
         if step.manual is not None or not approved(step, plan, status.approvals):
             continue
         tries_left = known.state is not State.UNKNOWN or known.attempts < MOST_ATTEMPTS
-        if known.state in (State.PENDING, State.OPEN, State.UNKNOWN, State.AWAITING) and tries_left:
-            if all(over(by_key[key], status.step(key).state) for key in step.after):
-                found.append(step)
+        open_ = known.state in (State.PENDING, State.OPEN, State.UNKNOWN, State.AWAITING)
+        if open_ and tries_left and all(over(by_key[key], status.step(key).state) for key in step.after):
+            found.append(step)
     return tuple(found)
 
 

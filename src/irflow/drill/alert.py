@@ -17,16 +17,22 @@ from irflow.drill.installation import SOURCE, Installation
 
 def send(web_url: str, installation: Installation, hosts: Sequence[str], *, title: str) -> Json:
     """POST one signed critical alert about the hosts (Standard Webhooks 1.0). Returns the reply's JSON."""
-    body = json.dumps({
-        "type": "system_compromise", "severity": "critical", "title": title, "hosts": list(hosts),
-        "fingerprint": secrets.token_hex(8),
-    })  # fmt: skip
+    body = json.dumps(
+        {
+            "type": "system_compromise",
+            "severity": "critical",
+            "title": title,
+            "hosts": list(hosts),
+            "fingerprint": secrets.token_hex(8),
+        }
+    )
     message_id, now = f"drill_{secrets.token_hex(12)}", datetime.now(UTC)
     headers = {
-        "webhook-id": message_id, "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(installation.webhook_key).sign(message_id, now, body),
         "content-type": "application/json",
-    }  # fmt: skip
+    }
     reply = httpx.post(
         f"{web_url}/webhooks/{SOURCE}", content=body.encode(), headers=headers, timeout=10, trust_env=False
     )

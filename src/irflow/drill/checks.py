@@ -39,25 +39,49 @@ def attack_probes(lab: Lab, attack: StagedAttack, bystander: LabHost) -> list[Pr
         Probe(f"attacker's SSH session on {host.name}", attack.session_alive, ("alive", "dead"), (True, False)),
         Probe(f"attacker's beacon from {host.name}", lambda: _beacon(attack), ("heard", "silent"), (True, False)),
         Probe(f"attacker's new login on {host.name}", attack.can_connect, ("possible", "impossible"), (True, False)),
-        Probe(f"{host.name} by IPv4 from the attacker", lambda: ssh_answers(lab, "attacker", host.address),
-              ("answers", "silent"), (True, False)),
-        Probe(f"{host.name} by IPv6 from the attacker", lambda: ssh_answers(lab, "attacker", host.address6),
-              ("answers", "silent"), (True, False)),
-        Probe(f"{host.name} from the responder", lambda: ssh_answers(lab, "responder", host.address),
-              ("answers", "silent"), (True, True)),
-        Probe(f"bystander {bystander.name} from outside", lambda: ssh_answers(lab, "attacker", bystander.address),
-              ("answers", "silent"), (True, True)),
-    ]  # fmt: skip
+        Probe(
+            f"{host.name} by IPv4 from the attacker",
+            lambda: ssh_answers(lab, "attacker", host.address),
+            ("answers", "silent"),
+            (True, False),
+        ),
+        Probe(
+            f"{host.name} by IPv6 from the attacker",
+            lambda: ssh_answers(lab, "attacker", host.address6),
+            ("answers", "silent"),
+            (True, False),
+        ),
+        Probe(
+            f"{host.name} from the responder",
+            lambda: ssh_answers(lab, "responder", host.address),
+            ("answers", "silent"),
+            (True, True),
+        ),
+        Probe(
+            f"bystander {bystander.name} from outside",
+            lambda: ssh_answers(lab, "attacker", bystander.address),
+            ("answers", "silent"),
+            (True, True),
+        ),
+    ]
 
 
 def release_probes(lab: Lab, host: LabHost, ruleset_before: bytes) -> list[Probe]:
     """The questions after release: users reach the host again, and its firewall is as it was, byte for byte."""
     return [
-        Probe(f"{host.name} after release, from outside", lambda: ssh_answers(lab, "attacker", host.address),
-              ("answers", "silent"), (True, True)),
-        Probe(f"firewall of {host.name} after release", lambda: ruleset(lab, host) == ruleset_before,
-              ("as before, byte for byte", "different"), (True, True)),
-    ]  # fmt: skip
+        Probe(
+            f"{host.name} after release, from outside",
+            lambda: ssh_answers(lab, "attacker", host.address),
+            ("answers", "silent"),
+            (True, True),
+        ),
+        Probe(
+            f"firewall of {host.name} after release",
+            lambda: ruleset(lab, host) == ruleset_before,
+            ("as before, byte for byte", "different"),
+            (True, True),
+        ),
+    ]
 
 
 def _beacon(attack: StagedAttack) -> bool:
@@ -90,8 +114,6 @@ def ask(probes: Sequence[Probe]) -> list[bool]:
 def score(probes: Sequence[Probe], before: Sequence[bool], after: Sequence[bool]) -> list[CheckScore]:
     """Answers as scores; a probe that said nothing else before than after proves nothing where it should change."""
     return [
-        CheckScore(
-            name=probe.name, before=probe.word(was), after=probe.word(now), passed=(was, now) == probe.wanted
-        )
+        CheckScore(name=probe.name, before=probe.word(was), after=probe.word(now), passed=(was, now) == probe.wanted)
         for probe, was, now in zip(probes, before, after, strict=True)
-    ]  # fmt: skip
+    ]

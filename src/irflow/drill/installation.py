@@ -37,34 +37,51 @@ def install(
     key = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     _private(keys / "drill.webhook", key)
     _private(keys / "responder", lab.responder_key.read_text())
-    _yaml(home / "irflow.yaml", {
-        "web_port": 0, "prefect_port": 0,
-        "notify": {"channels": {"email": ["log"], "sms": ["log"]}},
-        **({"sabotage": sabotage} if sabotage else {}), **(settings or {}),
-    })  # fmt: skip
-    _yaml(home / "sources.yaml", {
-        "sources": {SOURCE: {"kind": "standard", "auth": "hmac", "key": "file:keys/drill.webhook", "drill": True}}
-    })  # fmt: skip
-    _yaml(home / "inventory.yaml", {
-        "defaults": {
-            "user": "root", "key": "file:keys/responder", "netns": str(lab.netns("responder")),
-            "management": list(lab.management_addresses), "groups": ["web"],
+    _yaml(
+        home / "irflow.yaml",
+        {
+            "web_port": 0,
+            "prefect_port": 0,
+            "notify": {"channels": {"email": ["log"], "sms": ["log"]}},
+            **({"sabotage": sabotage} if sabotage else {}),
+            **(settings or {}),
         },
-        "caps": {"hosts": max(10, len(lab.hosts))},
-        "hosts": {
-            host.name: {"address": host.address, "port": host.port, "host_keys": [host.host_key],
-                        "aliases": [host.address6]}
-            for host in lab.hosts
+    )
+    _yaml(
+        home / "sources.yaml",
+        {"sources": {SOURCE: {"kind": "standard", "auth": "hmac", "key": "file:keys/drill.webhook", "drill": True}}},
+    )
+    _yaml(
+        home / "inventory.yaml",
+        {
+            "defaults": {
+                "user": "root",
+                "key": "file:keys/responder",
+                "netns": str(lab.netns("responder")),
+                "management": list(lab.management_addresses),
+                "groups": ["web"],
+            },
+            "caps": {"hosts": max(10, len(lab.hosts))},
+            "hosts": {
+                host.name: {
+                    "address": host.address,
+                    "port": host.port,
+                    "host_keys": [host.host_key],
+                    "aliases": [host.address6],
+                }
+                for host in lab.hosts
+            },
         },
-    })  # fmt: skip
+    )
     login = pwd.getpwuid(os.getuid()).pw_name
     people = {
         "first-responder": ["incident_commander", "technical_lead"],
         "second-responder": ["communications", "legal", "incident_commander"],
     }
-    _yaml(home / "operators.yaml", {"operators": {
-        name: {"login": login, "roles": roles} for name, roles in people.items()
-    }})  # fmt: skip
+    _yaml(
+        home / "operators.yaml",
+        {"operators": {name: {"login": login, "roles": roles} for name, roles in people.items()}},
+    )
     return Installation(home, key, tuple(people))
 
 

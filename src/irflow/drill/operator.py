@@ -22,9 +22,13 @@ class ScriptedOperators:
     answered, by step id (for instance removing what the attacker left)."""
 
     def __init__(
-        self, installation: Installation, store: Store, incident: str, number: str,
+        self,
+        installation: Installation,
+        store: Store,
+        incident: str,
+        number: str,
         before_answer: dict[str, Callable[[], None]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._installation, self._store = installation, store
         self._incident, self._number = incident, number
         self._before_answer = before_answer
@@ -79,8 +83,11 @@ def run_command(installation: Installation, *arguments: str) -> str:
     """Run one irflow command on the drill's installation. Raises CheckFailed with what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "irflow", "--home", str(installation.home), *arguments],
-        capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-600:]
         raise CheckFailed(f"irflow {' '.join(arguments)} ended with {done.returncode}: {said}")

@@ -90,8 +90,17 @@ def _raise_scene(cleanup: ExitStack, home: Path, hosts: int, sabotage: str | Non
     store = cleanup.enter_context(open_store(config.settings))
     victims, bystander = list(lab.hosts[:hosts]), lab.hosts[hosts]
     names = ",".join(host.name for host in victims)
-    run_command(installation, "run", "baseline", "--param", f"hosts={names}", "--local", "--yes", "--as",
-                installation.operators[0])  # fmt: skip
+    run_command(
+        installation,
+        "run",
+        "baseline",
+        "--param",
+        f"hosts={names}",
+        "--local",
+        "--yes",
+        "--as",
+        installation.operators[0],
+    )
     report("baseline taken")
     rulesets = {host.name: checks.ruleset(lab, host) for host in victims}
     attacks = [cleanup.enter_context(stage(lab, host)) for host in victims]
@@ -107,7 +116,8 @@ def _play(scene: _Scene, scenario: str, sabotage: str | None, started: float, re
     reply = send(scene.stack.web_url, scene.installation, victims, title="Beacon from a deleted binary")
     incident_id = reply["alerts"][0]["incident_id"]
     incident = scene.store.find_incident(incident_id)
-    assert incident is not None
+    if incident is None:
+        raise CheckFailed(f"the incident {incident_id} that web named is not in the journal")
     report(f"alert accepted: {incident.number}")
     people = _operators(scene, incident)
     contained = _wait_contained(scene.store, incident.id, victims, report, sent_at)
@@ -117,11 +127,19 @@ def _play(scene: _Scene, scenario: str, sabotage: str | None, started: float, re
     results += [*_released(scene), *_evidence(scene, status), *problems]
     verified = all(one.intact for one in verify_journals(load(scene.installation.home).settings, None))
     return Scorecard(
-        scenario=scenario, level=scene.lab.level.value, incident=incident.number, hosts=len(victims),
-        phases=phase_scores(status, datetime.now(UTC)), checks=tuple(results), time_to_contain_s=contained,
-        documents=_documents(scene, status), journal_verified=verified, seconds=time.monotonic() - started,
-        processes=tuple((name, pss) for name, _, pss in memory_table(scene.stack.pids())), sabotage=sabotage,
-    )  # fmt: skip
+        scenario=scenario,
+        level=scene.lab.level.value,
+        incident=incident.number,
+        hosts=len(victims),
+        phases=phase_scores(status, datetime.now(UTC)),
+        checks=tuple(results),
+        time_to_contain_s=contained,
+        documents=_documents(scene, status),
+        journal_verified=verified,
+        seconds=time.monotonic() - started,
+        processes=tuple((name, pss) for name, _, pss in memory_table(scene.stack.pids())),
+        sabotage=sabotage,
+    )
 
 
 def _operators(scene: _Scene, incident: Incident) -> ScriptedOperators:
@@ -190,12 +208,15 @@ def _evidence(scene: _Scene, status: IncidentStatus) -> list[CheckScore]:
         held = any(
             attack.binary_sha256 in text for one in items for text in (checks.evidence_text(folder / one["path"]),)
         )
-        scores.append(CheckScore(
-            name=f"evidence from {attack.host.name}", before="none",
-            after=f"{', '.join(sorted(profiles)) or 'none'}; {'unchanged' if same else 'CHANGED'}; "
-            f"deleted binary {'found' if held else 'NOT found'}",
-            passed={"snapshot", "volatile"} <= profiles and same and held,
-        ))  # fmt: skip
+        scores.append(
+            CheckScore(
+                name=f"evidence from {attack.host.name}",
+                before="none",
+                after=f"{', '.join(sorted(profiles)) or 'none'}; {'unchanged' if same else 'CHANGED'}; "
+                f"deleted binary {'found' if held else 'NOT found'}",
+                passed={"snapshot", "volatile"} <= profiles and same and held,
+            )
+        )
     return scores
 
 

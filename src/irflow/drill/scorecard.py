@@ -87,8 +87,6 @@ def phase_scores(status: IncidentStatus, now: datetime) -> tuple[PhaseScore, ...
         window = WINDOW[phase].total_seconds()
         met = known.ended_at is not None and known.outcome == "completed" and since <= window
         scores.append(
-            PhaseScore(
-                phase=phase.value, window_s=window, elapsed_s=since, machine_s=machine, human_s=human, met=met
-            )
-        )  # fmt: skip
+            PhaseScore(phase=phase.value, window_s=window, elapsed_s=since, machine_s=machine, human_s=human, met=met)
+        )
     return tuple(scores)

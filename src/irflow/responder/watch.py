@@ -95,7 +95,8 @@ class LeaseKeeper:
     def _look(self, status: IncidentStatus, lease: Lease, renew: bool) -> None:
         step = status.plan_step(lease.step)
         plan = status.plan(step.key.partition("/")[0])
-        assert plan is not None
+        if plan is None:
+            return
 
         def use(action: Action[Any], params: Any, context: Context) -> Proof | None:
             if renew or action.plan(params, action.observe(params, context)):

@@ -1,0 +1,1 @@
+"""Benchmarks: measured as ratios within one run, never asserted in a timed test."""

@@ -1,0 +1,25 @@
+"""The responder process: wired up, ended by a signal."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+from irflow.responder.loop import Responder
+from irflow.wiring import Configuration, flow_starter, notification_channel, open_runtime
+
+
+def run_responder(config: Configuration) -> None:
+    """Work until SIGTERM or SIGINT; what runs then is finished first."""
+    with open_runtime(config, process="responder") as wired:
+        settings = wired.settings
+        responder = Responder(
+            wired.engine, settings, starter=flow_starter(settings), channel=notification_channel(settings)
+        )  # fmt: skip
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            responder.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        responder.run()

@@ -18,7 +18,7 @@ from irflow.lab.session import Session
 from irflow.lab.vantage import ssh_argv
 
 _START_S = 10.0
-_MEMORY = "/dev/shm"  # noqa: S108 - where real implants hide: no file on any disk
+_MEMORY = "/dev/shm"
 
 # Calls home every 0.2 s, by turns over v4 and v6; a try ends after 1 s, so that it goes on after a cut.
 _BEACON = """\

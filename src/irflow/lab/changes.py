@@ -31,7 +31,7 @@ def changed(layout: Layout, host: LabHost, ignore: Sequence[str]) -> list[str]:
     own, base = layout.host("own", host.name), layout.base
     found = set(_layer(layout.host("up", host.name), "", (own, base)))
     found |= set(_layer(layout.host("up-usr", host.name), "/usr", (layout.base_usr, Path("/usr"))))
-    for memory in ("/run", "/dev/shm"):  # noqa: S108 - looked at, nothing is written
+    for memory in ("/run", "/dev/shm"):
         found |= set(_layer(Path(f"/proc/{host.pid}/root{memory}"), memory, ()))
     return sorted(path for path in found if not any(path == one or path.startswith(f"{one}/") for one in ignore))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -77,12 +79,22 @@ def down(
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def exec(host: Annotated[str, typer.Argument(help="Name of a lab host.")], command: Command) -> None:
     """Run a command on a host, as root. Example: irflow lab exec web-1 -- nft list ruleset"""
-    done = _lab().exec(host, command, timeout_s=3600, capture=False)
-    raise typer.Exit(done.returncode)
+    lab = _lab()
+    _show(lab.exec(lab.host(host), command, stdin=_stdin(), timeout_s=3600))
 
 
 @app.command("from", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def from_(vantage: Annotated[str, typer.Argument(help="responder or attacker.")], command: Command) -> None:
-    """Run a command from a vantage point. Example: irflow lab from attacker -- nc -zv 10.77.1.1 22"""
-    done = _lab().run_from(vantage, command, timeout_s=3600, capture=False)
+    """Run a command from a vantage point. Example: irflow lab from attacker -- ping -c1 10.77.1.1"""
+    _show(_lab().run_from(vantage, command, stdin=_stdin(), timeout_s=3600))
+
+
+def _stdin() -> bytes | None:
+    return None if sys.stdin.isatty() else sys.stdin.buffer.read()
+
+
+def _show(done: subprocess.CompletedProcess[bytes]) -> NoReturn:
+    sys.stdout.buffer.write(done.stdout)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(done.stderr)
     raise typer.Exit(done.returncode)

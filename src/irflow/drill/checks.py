@@ -11,8 +11,9 @@ from pathlib import Path
 
 from irflow.drill.scorecard import CheckScore
 from irflow.lab.attack import StagedAttack
-from irflow.lab.lab import Lab, LabHost
-from irflow.lab.vantage import ssh_answers
+from irflow.lab.lab import Lab
+from irflow.lab.model import LabHost
+from irflow.lab.vantage import ssh_greeting
 
 BEACON_QUIET_S = 1.0
 """Five missed beats of 0.2 s count as silence."""
@@ -41,25 +42,25 @@ def attack_probes(lab: Lab, attack: StagedAttack, bystander: LabHost) -> list[Pr
         Probe(f"attacker's new login on {host.name}", attack.can_connect, ("possible", "impossible"), (True, False)),
         Probe(
             f"{host.name} by IPv4 from the attacker",
-            lambda: ssh_answers(lab, "attacker", host.address),
+            lambda: _answers(lab, "attacker", host, host.address),
             ("answers", "silent"),
             (True, False),
         ),
         Probe(
             f"{host.name} by IPv6 from the attacker",
-            lambda: ssh_answers(lab, "attacker", host.address6),
+            lambda: _answers(lab, "attacker", host, host.address6),
             ("answers", "silent"),
             (True, False),
         ),
         Probe(
             f"{host.name} from the responder",
-            lambda: ssh_answers(lab, "responder", host.address),
+            lambda: _answers(lab, "responder", host, host.address),
             ("answers", "silent"),
             (True, True),
         ),
         Probe(
             f"bystander {bystander.name} from outside",
-            lambda: ssh_answers(lab, "attacker", bystander.address),
+            lambda: _answers(lab, "attacker", bystander, bystander.address),
             ("answers", "silent"),
             (True, True),
         ),
@@ -71,7 +72,7 @@ def release_probes(lab: Lab, host: LabHost, ruleset_before: bytes) -> list[Probe
     return [
         Probe(
             f"{host.name} after release, from outside",
-            lambda: ssh_answers(lab, "attacker", host.address),
+            lambda: _answers(lab, "attacker", host, host.address),
             ("answers", "silent"),
             (True, True),
         ),
@@ -85,12 +86,17 @@ def release_probes(lab: Lab, host: LabHost, ruleset_before: bytes) -> list[Probe
 
 
 def _beacon(attack: StagedAttack) -> bool:
-    since = time.monotonic()
-    while time.monotonic() < since + BEACON_QUIET_S:
-        if attack.beacon_seen_since(since):
-            return True
-        time.sleep(0.05)
-    return False
+    return attack.beacon_seen_since(time.monotonic(), BEACON_QUIET_S)
+
+
+def _answers(lab: Lab, vantage: str, host: LabHost, address: str) -> bool:
+    return ssh_greeting(lab.netns(vantage), address, host.port) is not None
+
+
+def binary_hash(lab: Lab, attack: StagedAttack) -> str:
+    """SHA-256 of the beacon's program, read from the running process: its file is deleted."""
+    done = lab.exec(attack.host, ["sha256sum", f"/proc/{attack.beacon_pid}/exe"], timeout_s=10)
+    return done.stdout.decode().split()[0]
 
 
 def ruleset(lab: Lab, host: LabHost) -> bytes:

@@ -57,7 +57,7 @@ def install(
             "defaults": {
                 "user": "root",
                 "key": "file:keys/responder",
-                "netns": str(lab.netns("responder")),
+                "netns": str(lab.netns("responder") or "") or None,
                 "management": list(lab.management_addresses),
                 "groups": ["web"],
             },

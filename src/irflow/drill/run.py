@@ -24,7 +24,8 @@ from irflow.drill.installation import Installation, install
 from irflow.drill.operator import ScriptedOperators, run_command
 from irflow.drill.scorecard import CheckScore, DocumentScore, Scorecard, phase_scores
 from irflow.lab.attack import StagedAttack, stage
-from irflow.lab.lab import Lab, LabHost
+from irflow.lab.lab import Lab
+from irflow.lab.model import LabHost
 from irflow.supervisor.stack import Stack, memory_table, start_stack
 from irflow.wiring import load, open_store, verify_journals
 
@@ -46,6 +47,7 @@ class _Scene:
     attacks: list[StagedAttack]
     bystander: LabHost
     rulesets: dict[str, bytes]
+    binaries: dict[str, str]
 
 
 def run_drill(
@@ -104,8 +106,9 @@ def _raise_scene(cleanup: ExitStack, home: Path, hosts: int, sabotage: str | Non
     report("baseline taken")
     rulesets = {host.name: checks.ruleset(lab, host) for host in victims}
     attacks = [cleanup.enter_context(stage(lab, host)) for host in victims]
+    binaries = {attack.host.name: checks.binary_hash(lab, attack) for attack in attacks}
     report(f"attack staged on {names}: SSH session, beacon from a deleted binary, changed files")
-    return _Scene(lab, stack, store, installation, attacks, bystander, rulesets)
+    return _Scene(lab, stack, store, installation, attacks, bystander, rulesets, binaries)
 
 
 def _play(scene: _Scene, scenario: str, sabotage: str | None, started: float, report: Report) -> Scorecard:
@@ -206,7 +209,9 @@ def _evidence(scene: _Scene, status: IncidentStatus) -> list[CheckScore]:
         profiles = {one["profile"] for one in items}
         same = all(hashlib.sha256((folder / one["path"]).read_bytes()).hexdigest() == one["sha256"] for one in items)
         held = any(
-            attack.binary_sha256 in text for one in items for text in (checks.evidence_text(folder / one["path"]),)
+            scene.binaries[attack.host.name] in text
+            for one in items
+            for text in (checks.evidence_text(folder / one["path"]),)
         )
         scores.append(
             CheckScore(

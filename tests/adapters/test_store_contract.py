@@ -15,7 +15,7 @@ from irflow.adapters.journal_sql import SqlStore
 from irflow.core.errors import ClaimLost, JournalError
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import GENESIS, Draft, Kind, verify
-from irflow.core.ports import Claim, Run, Transaction
+from irflow.core.ports import Claim, Run, Store, Transaction
 from tests.adapters.samples import a_message, a_run, an_alert, an_incident, note
 from tests.services.stores import Opener
 
@@ -141,10 +141,13 @@ class TestTheChain:
             store.transact(lambda _tx: store.transact(add("I", note())))
 
     def test_a_closed_store_says_so(self, opened: Opener) -> None:
-        store = opened()
+        store: Store = opened()
+        store.close()
         store.close()
         with pytest.raises(JournalError, match="closed"):
             store.transact(add("I", note()))
+        with pytest.raises(JournalError, match="closed"):
+            store.events("I")
 
 
 class TestManyAtOnce:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -80,6 +81,23 @@ def test_what_was_acknowledged_is_there_after_kill_9_mid_stream(url: str, opened
         assert {by: there.get(by) for by in told} == told
 
 
+def test_a_process_that_writes_without_a_pause_leaves_the_others_their_turn(url: str, opened: Opener) -> None:
+    store = opened()
+    with writer(url, "busy", threads=8, count=1_000_000) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with ThreadPoolExecutor(1) as pool:
+            draining = pool.submit(process.stdout.read)
+            start = time.monotonic()
+            for _ in range(30):
+                store.transact(lambda tx: tx.append("I", NOTE))
+            took = time.monotonic() - start
+            process.kill()
+            draining.result(30)
+    # Without a queue about 15 s, with it 0.1 s.
+    assert took < 5
+
+
 @pytest.mark.parametrize(("fault", "expected"), [("before:note#3", 2), ("after:note#3", 3)])
 def test_a_kill_at_a_fault_point_is_just_before_or_after_durability(
     url: str, opened: Opener, fault: str, expected: int
@@ -146,13 +164,16 @@ def test_a_forked_child_is_told_to_open_its_own_store(store: SqlStore) -> None:
     assert len(store.events("I")) == 2
 
 
+FILES = ("journal.db", "journal.db-wal", "journal.db-shm", "journal.db-queue", "journal.db-turn")
+
+
 class TestSqliteFiles:
     def test_the_file_and_its_folder_are_for_their_owner_alone(self, tmp_path: Path) -> None:
         store = open_store(f"sqlite:///{tmp_path}/new/journal.db", clock=SystemClock())
         store.transact(lambda tx: tx.append("I", NOTE))
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
         store.close()
-        assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm"), 0o600)
+        assert modes == dict.fromkeys(FILES, 0o600)
         assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
     def test_it_writes_ahead_and_syncs_every_commit(self, tmp_path: Path) -> None:

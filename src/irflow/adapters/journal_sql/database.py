@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from irflow.adapters.journal_sql.turnstile import Turnstile
 from irflow.core.errors import ConfigurationError, JournalError
 from irflow.core.ports import Clock
 
@@ -66,8 +67,11 @@ class Database:
         self.clock = clock
         self.sqlite = self.url.drivername.startswith("sqlite")
         self.name = self.url.database if self.sqlite else self.url.render_as_string(hide_password=True)
+        self._turnstile: Turnstile | None = None
         if self.sqlite:
-            _create_file(Path(str(self.url.database)))
+            path = Path(str(self.url.database))
+            _create_file(path)
+            self._turnstile = Turnstile(path)
         self.writing = self._engine(write=True)
         self.reading = self._engine(write=False)
 
@@ -93,6 +97,10 @@ class Database:
             execution_options={} if write else {"postgresql_readonly": True},
             connect_args={"connect_timeout": 10, "application_name": "irflow", "options": options},
         )  # fmt: skip
+
+    def turn(self, patience_s: float) -> AbstractContextManager[None]:
+        """Queue for writing where the database has no queue of its own."""
+        return nullcontext() if self._turnstile is None else self._turnstile.turn(patience_s)
 
     def lock(self, connection: Connection) -> None:
         """Make this transaction the only writer. SQLite has done so at BEGIN IMMEDIATE.
@@ -134,9 +142,15 @@ class Database:
             engine.dispose()
 
     def dispose(self) -> None:
-        """Disconnect."""
+        """Disconnect. What is used again connects again."""
         self.reading.dispose()
         self.writing.dispose()
+
+    def close(self) -> None:
+        """Disconnect for good."""
+        self.dispose()
+        if self._turnstile is not None:
+            self._turnstile.close()
 
     def error(self, error: Exception, doing: str) -> JournalError:
         """What people read when the database fails; never holds parameters or a password."""

@@ -34,6 +34,7 @@ class SqlStore:
     def __init__(self, database: Database, fault: Callable[[str], None] | None) -> None:
         self.database = database
         self._process = os.getpid()
+        self._closed = False
         self._writer = Writer(database, fault)
 
     @property
@@ -42,6 +43,8 @@ class SqlStore:
         return self._writer.commits
 
     def _own(self) -> None:
+        if self._closed:
+            raise JournalError("the journal is closed", where=self.database.name)
         if os.getpid() != self._process:
             raise JournalError(
                 f"the journal was opened by process {self._process} and is used by its child {os.getpid()}",
@@ -130,9 +133,10 @@ class SqlStore:
 
     def close(self) -> None:
         """Finish pending commits and disconnect. In a forked child nothing happens: it owns nothing here."""
-        if os.getpid() == self._process:
+        if os.getpid() == self._process and not self._closed:
+            self._closed = True
             self._writer.close()
-            self.database.dispose()
+            self.database.close()
 
 
 def open_store(url: str, *, clock: Clock, fault: Callable[[str], None] | None = None) -> SqlStore:
@@ -143,5 +147,9 @@ def open_store(url: str, *, clock: Clock, fault: Callable[[str], None] | None = 
     Raises ConfigurationError for another URL, ServiceMissing when the server is not there, JournalError otherwise.
     """
     database = Database(url, clock)
-    migrate(database)
+    try:
+        migrate(database)
+    except BaseException:
+        database.close()
+        raise
     return SqlStore(database, fault)

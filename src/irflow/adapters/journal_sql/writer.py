@@ -114,7 +114,8 @@ class Writer:
         pause = 0.002
         while True:
             try:
-                attempt = self._attempt(jobs)
+                with self._database.turn(PATIENCE_S):
+                    attempt = self._attempt(jobs)
                 break
             except DBAPIError as error:
                 self._disconnect()

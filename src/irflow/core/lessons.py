@@ -85,8 +85,7 @@ def _evidence(record: Mapping[str, Json], *, kept: bool) -> Iterator[str]:
     have = {one["where"] for one in record["evidence"]}
     hosts = record["incident"]["hosts"]
     if kept and hosts and have.issuperset(hosts):
-        items = len(record["evidence"])
-        yield f"evidence was kept from every host: {items} items, each with its hash and custody entry"
+        yield f"evidence was kept from every host ({len(record['evidence'])}), with hash and custody entry"
     if not kept:
         yield from (f"no evidence was kept from {host}" for host in hosts if host not in have)
 

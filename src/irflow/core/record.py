@@ -61,10 +61,12 @@ def open_items(status: IncidentStatus, timers: Sequence[Clock], now: datetime) -
         detail = step.outcome.get("detail") or step.outcome.get("note")
         if step.state not in FINISHED and step.state not in (State.PENDING, State.AWAITING):
             items.append(f"{step.key} is {step.state.value}" + (f": {detail}" if detail else ""))
-    items += [f"{one.name} missed its deadline of {to_text(one.deadline)}" for one in timers if not one.met(now)]
+    items += [
+        f"{one.name} missed its deadline of {one.deadline:%Y-%m-%d %H:%M:%S} UTC" for one in timers if not one.met(now)
+    ]
     items += [f"{step.key} waits for a person" for step in status.waiting()]
     items += [
-        f"{one.target} is held by {one.kind} until {to_text(one.until)}, renewed while the incident is open"
+        f"{one.target} is held by {one.kind} until {one.until:%Y-%m-%d %H:%M:%S} UTC, renewed while the incident is open"
         for one in status.leases.values()
     ]
     items += [f"{name} is not in the inventory, so nothing was done on it" for name in status.incident.unknown_hosts]

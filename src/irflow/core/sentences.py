@@ -29,6 +29,11 @@ def _after(text: Json, before: str = ": ") -> str:
     return f"{before}{text}" if text else ""
 
 
+def _moment(text: Json) -> str:
+    """A journal time to the second."""
+    return f"{str(text)[:19].replace('T', ' ')} UTC"
+
+
 def _opened(data: Data) -> str:
     one = data["incident"]
     hosts = f" on {_joined(one['hosts'])}" if one.get("hosts") else ""
@@ -42,7 +47,8 @@ def _alert(data: Data) -> str:
 
 def _planned(data: Data) -> str:
     plan = data["plan"]
-    return f"{plan['phase']} planned: {len(plan['steps'])} steps, digest {data['digest']}"
+    count = len(plan["steps"])
+    return f"{plan['phase']} planned: {count} step{'' if count == 1 else 's'}, digest {data['digest']}"
 
 
 def _blocked(data: Data) -> str:
@@ -51,7 +57,7 @@ def _blocked(data: Data) -> str:
 
 def _intent(data: Data) -> str:
     changes = "; ".join(str(change["summary"]) for change in data.get("changes", ()))
-    return f"about to {data.get('action', 'act')}{_after(changes)}"
+    return f"about to run {data.get('action', 'an action')}{_after(changes)}"
 
 
 def _outcome(data: Data) -> str:
@@ -63,8 +69,8 @@ def _outcome(data: Data) -> str:
 
 def _asked(data: Data) -> str:
     if data.get("manual"):
-        return f"the {data.get('role')} is asked to do it"
-    return f"the {data.get('role')} is asked for an approval{_after(_joined(data.get('reasons')))}"
+        return f"{data.get('role')} is asked to do it"
+    return f"{data.get('role')} is asked for an approval{_after(_joined(data.get('reasons')))}"
 
 
 def _approval(word: str) -> Callable[[Data], str]:
@@ -95,7 +101,7 @@ def _notified(word: str) -> Callable[[Data], str]:
 
 def _mark(data: Data) -> str:
     share = "has passed" if data["mark"] == "100" else f"is {data['mark']} % used"
-    return f"the {data['clock']} time {share} (deadline {data.get('deadline')})"
+    return f"the {data['clock']} time {share} (deadline {_moment(data.get('deadline'))})"
 
 
 _SAY: dict[str, Callable[[Data], str]] = {
@@ -123,7 +129,7 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.APPROVAL_GIVEN: _approval("approved"),
     Kind.APPROVAL_REFUSED: _approval("refused"),
     Kind.MANUAL_ANSWERED: _manual,
-    Kind.LEASE_RENEWED: lambda data: f"{data.get('kind')} renewed until {data.get('until')}",
+    Kind.LEASE_RENEWED: lambda data: f"{data.get('kind')} renewed until {_moment(data.get('until'))}",
     Kind.LEASE_DRIFTED: lambda data: f"{data.get('kind')} was not as left{_after(data.get('reason'))}",
     Kind.EVIDENCE_TAKEN: _evidence,
     Kind.DOCUMENT_WRITTEN: lambda data: f"document {data.get('path')} written, SHA-256 {data.get('sha256')}",

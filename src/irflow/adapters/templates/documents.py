@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -65,7 +66,7 @@ class TemplateDocuments:
             self._failed(template, error)
         if len(text) > MOST_CHARACTERS:
             raise ConfigurationError(f"the document {template} is larger than {MOST_CHARACTERS >> 20} M characters")
-        return text
+        return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
 
     def _failed(self, template: str, error: Exception) -> NoReturn:
         """Name the line of the template in which rendering failed."""

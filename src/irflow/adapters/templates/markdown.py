@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,9 +19,10 @@ class Markdown(str):
 
 
 # Characters that start markup anywhere in a line (CommonMark 0.31, GFM 0.29, and `$` for those who render maths).
-_MARKUP = re.compile(r"([\\`*_\[\]<>|#~&$])")
+# An underscore between letters starts nothing.
+_MARKUP = re.compile(r"([\\`*\[\]<>|#~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 # At the start of a line: bullets, underlines of headings, front matter, numbered lists.
-_LEADING = re.compile(r"^(\s*)([-+=:]|\d{1,9}(?=[.)]))")
+_LEADING = re.compile(r"^(?:([-+=])(?=[-+=]*(?:\s|$))|(\d{1,9})(?=[.)](?:\s|$)))")
 # Bare addresses that GFM turns into links even where everything is escaped: defanged as responders write them.
 _URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,30}):(?=//)")
 _SCHEME = re.compile(r"(?i)\b(mailto|xmpp|javascript|data|vbscript):")
@@ -52,7 +53,7 @@ def plain(value: Json) -> str:
     text = _WWW.sub("www[.]", text)
     text = _MAIL.sub("[@]", text)
     text = _MARKUP.sub(r"\\\1", text)
-    return _LEADING.sub(r"\1\\\2" if text[:1] in "-+=:" else r"\1\2\\", text)
+    return _LEADING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\", text)
 
 
 def finalize(value: Any) -> Any:
@@ -132,6 +133,11 @@ def window(value: timedelta | float) -> Markdown:
     return seconds(value.total_seconds() if isinstance(value, timedelta) else float(value))
 
 
+def counted(values: Sequence[Json], one: str) -> Markdown:
+    """How many there are, `1 alert` or `3 alerts`."""
+    return Markdown(f"{len(values)} {one}{'' if len(values) == 1 else 's'}")
+
+
 def words(value: Json) -> Markdown:
     """A technical name as words: `lessons_learned` -> `lessons learned`."""
     return Markdown(plain(str(value).replace("_", " ").replace(".", " ")))
@@ -139,6 +145,7 @@ def words(value: Json) -> Markdown:
 
 FILTERS: Mapping[str, Callable[..., Markdown]] = {
     "code": code,
+    "counted": counted,
     "quote": quote,
     "listed": listed,
     "seconds": seconds,

@@ -201,6 +201,10 @@ def _run_requested(status: IncidentStatus, event: Event) -> None:
 def _escalated(status: IncidentStatus, event: Event) -> None:
     if event.data.get("phase"):
         _phase(status, event.data["phase"]).escalated = True
+    if event.data.get("severity"):
+        status.incident = Incident.model_validate({**status.incident.to_data(), "severity": event.data["severity"]})
+        for phase in status.phases.values():
+            phase.stale = phase.plan is not None
 
 
 def _fruit(status: IncidentStatus, key: str) -> None:

@@ -22,7 +22,7 @@ def leftovers(run_dir: Path, lab_id: str) -> list[str]:
 
 def _same_mounts(name: str) -> bool:
     try:
-        return os.readlink(f"/proc/{name}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        return Path(f"/proc/{name}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
     except OSError:
         return True
 

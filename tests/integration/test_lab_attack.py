@@ -53,7 +53,9 @@ def test_the_attacker_is_in_before_the_cut_and_out_after_it(lab: Lab) -> None:
 def test_the_beacon_runs_from_a_deleted_binary_as_the_stolen_account(lab: Lab) -> None:
     with attack.stage(lab, lab.hosts[0]) as intruder:
         pid = intruder.beacon_pid
-        seen = lab.exec(lab.hosts[0], ["sh", "-c", f"readlink /proc/{pid}/exe; ps -o user= -p {pid}; who"]).stdout.decode()
+        seen = lab.exec(
+            lab.hosts[0], ["sh", "-c", f"readlink /proc/{pid}/exe; ps -o user= -p {pid}; who"]
+        ).stdout.decode()
         exe, user, session = seen.strip().split("\n")
         assert exe == f"{intruder.implant} (deleted)"
         assert user == "mallory"

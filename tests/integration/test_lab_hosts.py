@@ -58,8 +58,8 @@ def test_a_host_has_the_tools_of_a_server(lab: Lab) -> None:
 
 def test_a_host_shows_nothing_of_the_machine(lab: Lab) -> None:
     seen = set(on(lab, lab.hosts[0], "ls -A /").split())
-    system = set("bin boot dev etc home lib lib32 lib64 libx32 media mnt oldroot opt proc root run sbin srv sys tmp usr var".split())
-    assert seen <= system
+    links = {"bin", "lib", "lib32", "lib64", "libx32", "sbin"}
+    assert seen - links == set("boot dev etc home media mnt oldroot opt proc root run srv sys tmp usr var".split())
     assert on(lab, lab.hosts[0], "ls /home").split() == ["alice", "bob", "ir", "mallory"]
     assert on(lab, lab.hosts[0], "find /mnt /opt /srv /tmp /usr/local -type f; ls -A /etc/cron.d").strip() == ""
     assert str(lab.layout.run_dir) not in on(lab, lab.hosts[0], "cut -d' ' -f2 /proc/mounts; ls /root")
@@ -144,7 +144,6 @@ def test_fifty_hosts_are_up_in_seconds_and_gone_without_a_trace(tmp_path: Path) 
         assert login(lab, lab.hosts[49], "responder", "root", "hostname") == (0, "web-50")
     finally:
         lab.down()
-    print(f"50 hosts up in {took:.2f} s")
     assert leftovers(run_dir, lab.layout.id) == []
     assert took < 60, "a bound against hanging, not a measurement"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -103,12 +104,18 @@ def _etc(etc: Path) -> None:
         if source.is_symlink() or source.is_file():
             shutil.copy2(source, etc / name, follow_symlinks=False)
         elif source.is_dir():
-            shutil.copytree(source, etc / name, symlinks=True, ignore_dangling_symlinks=True)
+            shutil.copytree(source, etc / name, symlinks=True, ignore=_private)
     for name, text in (("crontab", _CRONTAB), ("environment", ""), ("fstab", ""), ("ssh/sshd_config", _SSHD)):
         (etc / name).write_text(text)
     (etc / "sudoers").write_text(_SUDOERS)
     (etc / "sudoers").chmod(0o440)
     (etc / "mtab").symlink_to("/proc/self/mounts")
+
+
+def _private(folder: str, names: list[str]) -> list[str]:
+    """What not everyone may read stays off the hosts."""
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if not path.is_symlink() and not path.stat().st_mode & stat.S_IROTH]
 
 
 def _users(etc: Path) -> None:

@@ -29,7 +29,7 @@ _SSHD = """\
 ListenAddress {address}:{port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
-PidFile none
+PidFile {folder}/pid
 PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -39,6 +39,7 @@ StrictModes no
 MaxStartups 200:30:400
 MaxSessions 50
 Subsystem sftp internal-sftp
+SetEnv {mark}
 """
 
 
@@ -79,20 +80,30 @@ def _host(layout: Layout, index: int, port: int) -> LabHost:
     base.make_key(home / "host_key", name)
     keys = [(layout.keys / f"{key}.pub").read_text() for key in ("responder", "attacker")]
     (home / "authorized_keys").write_text("".join(keys))
-    (home / "sshd_config").write_text(_SSHD.format(address=address, port=port, folder=home))
+    (home / "sshd_config").write_text(
+        _SSHD.format(address=address, port=port, folder=home, mark=f"{MARKER}={layout.id}")
+    )
     program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
     if program is None:
         raise LabError("no sshd", where=name, hint="apt-get install openssh-server")
-    server = subprocess.Popen(
-        [program, "-D", "-f", home / "sshd_config", "-E", home / "auth.log"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={"PATH": os.defpath, MARKER: layout.id},
-    )
+    environment = {"PATH": os.defpath, MARKER: layout.id}
+    subprocess.run([program, "-f", home / "sshd_config", "-E", home / "auth.log"], check=True, env=environment)
+    pid = _pid(home, name)
     public = " ".join((home / "host_key.pub").read_text().split()[:2])
-    return LabHost(name, index, address, "", port, public, server.pid, start_time(server.pid))
+    return LabHost(name, index, address, "", port, public, pid, start_time(pid))
+
+
+def _pid(home: Path, name: str) -> int:
+    """Wait for the daemon to say its process id."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        try:
+            return int((home / "pid").read_text())
+        except (FileNotFoundError, ValueError):
+            time.sleep(0.005)
+    log = home / "auth.log"
+    said = log.read_text(errors="replace").strip() if log.exists() else "nothing in its log"
+    raise LabError(f"sshd did not start: {said}", where=name)
 
 
 def _wait_ready(layout: Layout, hosts: Sequence[LabHost]) -> None:

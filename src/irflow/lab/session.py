@@ -24,12 +24,14 @@ class Session:
         self._host = host
         self._lock = threading.Lock()
         ssh = ssh_argv(lab, host, "attacker", connect_s=max(1, int(timeout_s)))
-        self._client: subprocess.Popen[bytes] = lab.popen_from("attacker", [ssh[0], "-tt", *ssh[1:], "/bin/sh"])
+        # An sshd that is not root may not hand out terminals: the loopback level goes without.
+        terminal = "-tt" if lab.level.proves_packets else "-T"
+        self._client: subprocess.Popen[bytes] = lab.popen_from("attacker", [ssh[0], terminal, *ssh[1:], "/bin/sh"])
         if self._client.stdin is None or self._client.stdout is None:
             raise LabError("the SSH client has no pipes", where=host.name)
         self._keyboard, self._screen = self._client.stdin, self._client.stdout
         try:
-            self._type("stty -echo; set +m; PS1=; PS2=")
+            self._type("stty -echo 2>/dev/null; set +m; PS1=; PS2=")
             if not self.echoes(timeout_s):
                 raise LabError("the attacker's session does not answer", where=host.name)
         except BaseException:

@@ -38,11 +38,15 @@ def remove(layout: Layout) -> None:
 
 
 def processes(layout: Layout) -> list[int]:
-    """The lab's living processes: those that carry its mark, or sit in one of its network namespaces."""
+    """The lab's living processes: those that carry its mark or sit in one of its networks, and all they started."""
     mark = f"{MARKER}={layout.id}".encode()
-    places = {found for part in ("net", "mgmt", "atk") if (found := _inode(layout.netns(part)))}
-    spared = _ancestors()
-    return [pid for pid in _pids() if pid not in spared and alive(pid) and _belongs(pid, mark, places)]
+    places = {place for part in ("net", "mgmt", "atk") if (place := _inode(layout.netns(part)))}
+    server = f"{layout.files}/hosts/".encode()
+    parents = {pid: int(fields[1]) for pid in _pids() if (fields := _stat(pid)) and fields[0] not in ("Z", "X")}
+    found = {pid for pid in parents if _belongs(pid, mark, places, server)}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - _ancestors())
 
 
 def namespaces(layout: Layout) -> list[Path]:
@@ -86,13 +90,21 @@ def _kill_all(layout: Layout) -> None:
         time.sleep(0.01)
 
 
-def _belongs(pid: int, mark: bytes, places: set[int]) -> bool:
-    try:
-        if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            return True
-    except OSError:
-        pass
+def _belongs(pid: int, mark: bytes, places: set[int], server: bytes) -> bool:
+    if mark in _content(pid, "environ").split(b"\0"):
+        return True
+    # sshd hides its environment from everyone but root; its command line names the lab's directory.
+    line = _content(pid, "cmdline")
+    if server in line and b"sshd" in line[:64]:
+        return True
     return _inode(Path(f"/proc/{pid}/ns/net")) in places
+
+
+def _content(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""  # ended meanwhile, or another user's
 
 
 def _inode(path: Path) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from irflow.core.errors import DeadlineExceeded, UsageError
-from irflow.lab import vantage
+from irflow.lab import inventory, vantage
 from irflow.lab.lab import Lab, down
 from irflow.lab.model import LabError, LabHost, Level
 from tests.integration.lab_leftovers import leftovers
@@ -122,6 +122,17 @@ def test_a_running_lab_is_found_again_and_not_made_twice(lab: Lab) -> None:
         Lab.up(1, lab.layout.run_dir)
     with pytest.raises(UsageError, match="web-1, web-2"):
         lab.host("--help")
+
+
+def test_the_lab_is_an_inventory_of_its_hosts(lab: Lab) -> None:
+    host, plain = inventory.entries(lab)[0], inventory.entries(lab, user="ir")[0]
+    assert (host.name, host.address, host.user, host.sudo) == ("web-1", "10.77.1.1", "root", False)
+    assert host.host_keys == (lab.hosts[0].host_key,)
+    assert host.netns == str(lab.netns("responder"))
+    assert (plain.user, plain.sudo) == ("ir", True)
+    assert Path(host.key.removeprefix("file:")).stat().st_mode & 0o777 == 0o600
+    shown = inventory.status(lab.layout.run_dir)
+    assert (shown["level"], shown["ready"]) == ("root", True)
 
 
 def test_two_labs_with_the_same_addresses_run_side_by_side(lab: Lab, tmp_path: Path) -> None:

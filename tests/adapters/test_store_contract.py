@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,14 @@ def add(incident: str, *drafts: Draft) -> Callable[[Transaction], object]:
 
 def claim(store: SqlStore, owner: str, stale_s: float = 3600.0, step: str = "s") -> Claim | None:
     return store.transact(lambda tx: tx.claim("I", step, owner, stale_s=stale_s))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, at most 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def enqueue(store: SqlStore, number: int) -> str:
@@ -205,6 +214,36 @@ class TestManyAtOnce:
             assert list(pool.map(writer, range(16))) == [number % 2 == 0 for number in range(16)]
         assert sorted(int(event.data["text"]) for event in store.events("I")) == list(range(0, 16, 2))
         assert verify("I", store.events("I"), ()).intact
+
+    def test_what_one_work_undoes_never_takes_along_what_another_wrote_before_it(self, store: SqlStore) -> None:
+        blocking, go_on = threading.Event(), threading.Event()
+
+        def block(_tx: Transaction) -> None:
+            blocking.set()
+            assert go_on.wait(20)
+
+        def fail(tx: Transaction) -> None:
+            tx.enqueue("notify", {})
+            tx.append("I", note("lost"))
+            assert [event.data["text"] for event in tx.events("I")] == ["kept", "lost"]
+            raise KeyError("mine")
+
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(store.transact, block)
+            assert blocking.wait(20)
+            kept = pool.submit(store.transact, add("I", note("kept")))
+            until(lambda: store.waiting == 1)
+            failed = pool.submit(store.transact, fail)
+            until(lambda: store.waiting == 2)
+            go_on.set()
+            first.result(20)
+            kept.result(20)
+            with pytest.raises(KeyError, match="mine"):
+                failed.result(20)
+        events = store.events("I")
+        assert [event.data["text"] for event in events] == ["kept"]
+        assert verify("I", events, ()).intact
+        assert store.pending() == []
 
 
 class TestIncidents:
@@ -400,6 +439,16 @@ class TestClaims:
         assert [event.data["text"] for event in store.events("I")] == ["mine"]
         store.transact(lambda tx: tx.release(old))
         assert claim(store, "a") is None
+
+    def test_an_owner_that_got_its_step_back_cannot_write_with_its_old_claim(self, store: SqlStore) -> None:
+        old = must_claim(store, "a")
+        other = must_claim(store, "b", stale_s=0)
+        store.transact(lambda tx: tx.release(other))
+        new = must_claim(store, "a")
+        with pytest.raises(ClaimLost, match=f"epoch {new.epoch}"):
+            store.transact(lambda tx: tx.append("I", note(), claim=old))
+        store.transact(lambda tx: tx.release(old))
+        store.transact(lambda tx: tx.append("I", note(), claim=new))
 
     def test_a_heartbeat_keeps_claims_alive(self, store: SqlStore, opened: Opener) -> None:
         must_claim(store, "a")

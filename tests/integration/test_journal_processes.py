@@ -145,6 +145,7 @@ def test_a_forked_child_is_told_to_open_its_own_store(store: SqlStore) -> None:
     reader, writer_end = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(20)
         said = []
         for call in (lambda: store.transact(lambda tx: tx.append("I", NOTE)), lambda: store.events("I")):
             try:

@@ -42,6 +42,11 @@ class SqlStore:
         """How many database commits this process has made."""
         return self._writer.commits
 
+    @property
+    def waiting(self) -> int:
+        """How many works wait for the next commit."""
+        return self._writer.waiting
+
     def _own(self) -> None:
         if self._closed:
             raise JournalError("the journal is closed", where=self.database.name)

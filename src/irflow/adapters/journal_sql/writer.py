@@ -69,6 +69,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="irflow-journal", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many works are queued."""
+        return self._queue.qsize()
+
     def submit(self, work: Callable[[SqlTransaction], T]) -> T:
         """Queue work, wait until it is durable, return its result or raise its exception."""
         if threading.current_thread() is self._thread:

@@ -71,7 +71,7 @@ def _state(settings: Settings) -> Iterator[Finding]:
 
 def _secrets(config: Configuration) -> Iterator[Finding]:
     store = secret_store()
-    wanted = {f"webhook key of {one.name}": one.key for one in config.sources if one.key}
+    wanted = {f"webhook key of {one.name}": key for one in config.sources for key in one.keys}
     wanted |= {f"SSH key of {one.name}": one.key for one in config.catalog.inventory.hosts.values()}
     for what, ref in wanted.items():
         try:

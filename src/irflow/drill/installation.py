@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import secrets
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def install(
     _yaml(
         home / "irflow.yaml",
         {
-            "web_port": 0,
-            "prefect_port": 0,
+            "web_port": free_port(),
+            "prefect_port": free_port(),
             "notify": {"channels": {"email": ["log"], "sms": ["log"]}},
             **({"sabotage": sabotage} if sabotage else {}),
             **(settings or {}),
@@ -83,6 +84,13 @@ def install(
         {"operators": {name: {"login": login, "roles": roles} for name, roles in people.items()}},
     )
     return Installation(home, key, tuple(people))
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def _private(path: Path, text: str) -> None:

@@ -71,7 +71,8 @@ def _drafts() -> list[tuple[float, Draft]]:
     snapshot, isolate, owner = (step.key for step in CONTAINMENT.steps)
     release = RECOVERY.steps[0].key
     alert = {
-        "id": "01JNBC2D4E5F6G7H8J9KMNPQRT", "source": "detection", "title": HOSTILE, "summary": f"{HOSTILE}\nsecond line",
+        "id": "01JNBC2D4E5F6G7H8J9KMNPQRT", "source": "detection", "title": HOSTILE,
+        "summary": f"{HOSTILE}\nsecond line",
         "severity": "critical", "status": "firing", "fingerprint": "f00d", "raw_sha256": "ab" * 32, "trust": "verified",
         "hosts": ["web-1"], "addresses": ["203.0.113.9/32"], "accounts": ["root|x"],
         "occurred_at": to_text(START - timedelta(minutes=40)),
@@ -93,7 +94,8 @@ def _drafts() -> list[tuple[float, Draft]]:
         at(0.05, Kind.RUN_STARTED, {"phase": "containment", "run": "r1", "executor": "threads"}),
         at(0.06, Kind.STEP_INTENT, {"action": "evidence.collect", "seen": {}, "changes": [
             {"summary": "collect sockets and processes", "data": {}}]}, snapshot),
-        at(0.31, Kind.STEP_OUTCOME, _outcome("evidence.collect", ("same hash on both ends", "-", "5e5e", True)), snapshot),
+        at(0.31, Kind.STEP_OUTCOME,
+           _outcome("evidence.collect", ("same hash on both ends", "-", "5e5e", True)), snapshot),
         at(0.31, Kind.EVIDENCE_TAKEN, _evidence("web-1-snapshot-090000.tar.gz", 0.3), snapshot),
         at(0.32, Kind.STEP_INTENT, {"action": "host.isolate", "seen": {}, "changes": [
             {"summary": "drop everything but the responder's own SSH", "data": {}}]}, isolate),
@@ -106,12 +108,14 @@ def _drafts() -> list[tuple[float, Draft]]:
         at(200, Kind.NOTE, {"text": f"the owner is on leave\n{HOSTILE}", "operator": "second-responder"},
            actor="operator:second-responder"),
         at(300, Kind.MANUAL_ANSWERED, {"phase": "containment", "outcome": "done", "note": "told | them",
-                                       "operator": "second-responder", "facts": {}}, owner, "operator:second-responder"),
+                                       "operator": "second-responder", "facts": {}},
+           owner, "operator:second-responder"),
         at(300.5, Kind.PHASE_ENDED, {"phase": "containment", "outcome": "completed"}),
         at(301, Kind.PHASE_PLANNED, _planned(RECOVERY)),
         at(301, Kind.PHASE_STARTED, {"phase": "recovery"}),
         at(301.1, Kind.PERSON_ASKED, {"phase": "recovery", "role": "incident_commander", "people": 1, "manual": None,
-                                      "reasons": ["host.release always needs a person"], "digest": RECOVERY.digest}, release),
+                                      "reasons": ["host.release always needs a person"], "digest": RECOVERY.digest},
+           release),
         at(7300, Kind.CLOCK_WARNED, {"clock": "phase.recovery", "mark": "50", "human_s": 6999.0, "machine_s": 0.1,
                                      "deadline": to_text(START + timedelta(hours=4))}),
         at(9000, Kind.APPROVAL_GIVEN, approval, actor="operator:first-responder"),

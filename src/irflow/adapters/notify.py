@@ -136,4 +136,7 @@ def _deliver(url: str, title: str, body: str, timeout_s: float) -> bool:
     if service is None:
         raise IrflowError("the secret is not an apprise URL", hint="See https://github.com/caronc/apprise/wiki")
     service.socket_connect_timeout = service.socket_read_timeout = timeout_s
-    return bool(service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))
+    one = apprise.Apprise()
+    one.add(service)
+    # Through Apprise and not the service itself: only that escapes plain text for services that send HTML.
+    return bool(one.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT))

@@ -66,7 +66,7 @@ def open_items(status: IncidentStatus, timers: Sequence[Clock], now: datetime) -
     ]
     items += [f"{step.key} waits for a person" for step in status.waiting()]
     items += [
-        f"{one.target} is held by {one.kind} until {one.until:%Y-%m-%d %H:%M:%S} UTC, renewed while the incident is open"
+        f"{one.target} is held by {one.kind} until {one.until:%Y-%m-%d %H:%M:%S} UTC, or longer while this is open"
         for one in status.leases.values()
     ]
     items += [f"{name} is not in the inventory, so nothing was done on it" for name in status.incident.unknown_hosts]

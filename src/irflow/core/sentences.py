@@ -112,6 +112,7 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.HOST_ADDED: lambda data: (
         f"added to the incident: {_joined([*data.get('hosts', ()), *data.get('addresses', ())])}"
     ),
+    Kind.HOST_ENROLLED: lambda data: f"host keys of {data.get('host')} recorded: {_joined(data.get('keys'))}",
     Kind.NOTE: lambda data: f"{data.get('operator', 'note')}: {data['text']}",
     Kind.PHASE_PLANNED: _planned,
     Kind.PHASE_STARTED: lambda data: f"{data['phase']} started",

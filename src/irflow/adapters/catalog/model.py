@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,16 @@ def validate(file: YamlFile, model: type[T], data: Any = None, *, under: Sequenc
     try:
         return TypeAdapter(model).validate_python({} if value is None else value)
     except ValidationError as error:
-        raise ConfigurationErrors([_mistake(file, model, one, tuple(under)) for one in error.errors()]) from None
+        mistakes = [_mistake(file, model, one, tuple(under)) for one in _own(error.errors())]
+        raise ConfigurationErrors(mistakes) from None
+
+
+def _own(errors: list[Any]) -> Iterator[Any]:
+    """The errors without "too short" for a list that is so only because its items have errors of their own."""
+    for one in errors:
+        at = one["loc"]
+        if one["type"] != "too_short" or not any(len(e["loc"]) > len(at) and e["loc"][: len(at)] == at for e in errors):
+            yield one
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:

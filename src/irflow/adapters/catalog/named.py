@@ -7,6 +7,7 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ def load_inventory(path: Path) -> Inventory:
         errors += found.errors
         caps = Caps()
     groups = _groups(file, top["groups"], top["hosts"], errors)
+    file = _with_default_lines(file, top["defaults"], top["hosts"])
     hosts: dict[str, Host] = {}
     for name, entry in top["hosts"].items():
         given = {**top["defaults"], **entry} if isinstance(entry, dict) else entry
@@ -55,8 +57,8 @@ def load_inventory(path: Path) -> Inventory:
         except ConfigurationErrors as found:
             errors += found.errors
     errors += _contradictions(file, hosts, set(top["hosts"]))
-    if errors:
-        raise ConfigurationErrors(errors)
+    if errors:  # a mistake in the defaults is the same one for every host
+        raise ConfigurationErrors(list({str(error): error for error in errors}.values()))
     return Inventory(hosts=hosts, caps=caps)
 
 
@@ -99,6 +101,16 @@ def _top(file: YamlFile, keys: tuple[str, ...], errors: list[ConfigurationError]
             errors.append(file.error(f"{key!r} is not a mapping", key))
         found[key] = value if isinstance(value, dict) else {}
     return found
+
+
+def _with_default_lines(file: YamlFile, defaults: Mapping[str, Json], hosts: Mapping[str, Json]) -> YamlFile:
+    """The file, so that what a host has from the defaults stands where the defaults do."""
+    lines = dict(file.lines)
+    below = [(at[1:], line) for at, line in file.lines.items() if at[0] == "defaults" and len(at) > 1]
+    for name, entry in hosts.items():
+        own = entry if isinstance(entry, dict) else {}
+        lines |= {("hosts", name, *at): line for at, line in below if at[0] not in own}
+    return replace(file, lines=lines)
 
 
 def _groups(

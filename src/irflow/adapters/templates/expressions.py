@@ -73,7 +73,7 @@ class SandboxExpressions:
     """core.ports.Expressions."""
 
     def __init__(self) -> None:
-        self._environment = _Environment(undefined=StrictUndefined, finalize=_finalize, cache_size=0)
+        self._environment = _Environment(undefined=StrictUndefined, finalize=_finalize, cache_size=0, optimized=False)
         self._environment.globals.clear()
         self._compiled = lru_cache(maxsize=1024)(self._compile)
 

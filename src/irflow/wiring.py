@@ -16,7 +16,15 @@ from ulid import ULID
 
 from irflow.actions import load_actions
 from irflow.adapters.anchors import SignedAnchors, open_anchors
-from irflow.adapters.catalog import load_catalog, load_inventory, load_named, load_operators, load_settings
+from irflow.adapters.catalog import (
+    LoadedCatalog,
+    dry_plan,
+    load_catalog,
+    load_inventory,
+    load_named,
+    load_operators,
+    load_settings,
+)
 from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.evidence_store import FileEvidenceStore
 from irflow.adapters.faults import from_environment
@@ -36,7 +44,6 @@ from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowError, UsageError
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
-from irflow.core.planner import Catalog
 from irflow.core.ports import Channel, FlowStarter, Ports, SystemClock
 from irflow.core.secret import SecretStore
 from irflow.intake.source import Source
@@ -56,7 +63,7 @@ class Configuration:
     """Everything that was read from files, valid."""
 
     settings: Settings
-    catalog: Catalog
+    catalog: LoadedCatalog
     operators: tuple[Operator, ...]
     sources: tuple[Source, ...]
 
@@ -80,7 +87,7 @@ def load(home: Path) -> Configuration:
     operators = read(lambda: load_operators(home / "operators.yaml"), ())
     sources = read(lambda: _sources(home), ())
     expressions = SandboxExpressions()
-    none = Catalog({}, {}, actions, inventory, expressions)
+    none = LoadedCatalog({}, {}, actions, inventory, expressions, {})
     catalog = read(
         lambda: load_catalog(
             playbooks=[home / "playbooks", shipped("playbooks")],
@@ -95,6 +102,19 @@ def load(home: Path) -> Configuration:
     if errors:
         raise ConfigurationErrors(errors)
     return Configuration(settings, catalog, operators, sources)
+
+
+def dry_plans(config: Configuration) -> list[tuple[str, str, int]]:
+    """Plan every playbook for a sample incident: (playbook, phase, number of steps). Touches nothing.
+
+    Raises ConfigurationErrors with every phase that cannot be planned, at its file:line.
+    """
+    rehearsals = [one for playbook in config.catalog.playbooks.values() for one in dry_plan(config.catalog, playbook)]
+    errors = {str(one.error): one.error for one in rehearsals if one.error}
+    if errors:
+        raise ConfigurationErrors(list(errors.values()))
+    steps = {(one.playbook, one.phase.value): len(one.plan.steps) if one.plan else 0 for one in rehearsals}
+    return [(playbook, phase, count) for (playbook, phase), count in steps.items()]
 
 
 def _sources(home: Path) -> tuple[Source, ...]:

@@ -162,6 +162,10 @@ class EvidenceStore(Protocol):
         """The content again. Raises IrflowError when it is missing."""
         ...
 
+    def newest(self, incident: str, prefix: str) -> str | None:
+        """Path of the item written last whose name starts with prefix, None when there is none."""
+        ...
+
 
 class DocumentStore(Protocol):
     """Keeps rendered documents; a new version never replaces an old one."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 from standardwebhooks import Webhook
@@ -83,6 +84,7 @@ class Site:
     keys: MadeKeys
     client: TestClient
     far_client: TestClient
+    app: FastAPI
     wakes: list[int] = field(default_factory=list)
 
     def signed(
@@ -184,6 +186,6 @@ def site(folder: Path, sources: list[Source] | None = None, more_keys: dict[str,
     try:
         with TestClient(app, base_url="http://127.0.0.1:8765", client=("127.0.0.1", 40000)) as client:
             far = TestClient(app, base_url="http://192.0.2.1:8765", client=("192.0.2.7", 40000))
-            yield Site(store, clock, keys, client, far, wakes)
+            yield Site(store, clock, keys, client, far, app, wakes)
     finally:
         store.close()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.intake.site import Site, alert_body, new_signing_key, sign, site
 
 from irflow.core.errors import JournalError
 from irflow.core.journal import Kind
 from irflow.intake.source import Source
+from tests.intake.site import Site, alert_body, new_signing_key, sign, site
 
 
 def nothing_happened(at: Site) -> bool:

@@ -120,14 +120,19 @@ class _Desk:
     opened: dict[tuple[str, str], str] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     respond: dict[str, None] = field(default_factory=dict)
-    _open: dict[str, Incident] | None = None
+    _known: dict[str, Incident] = field(default_factory=dict)
+    _read: bool = False
 
     @property
     def open(self) -> dict[str, Incident]:
-        """Open incidents by id, oldest first; read when first needed."""
-        if self._open is None:
-            self._open = {one.id: one for one in self.tx.open_incidents()}
-        return self._open
+        """Open incidents by id, oldest first; read when first needed, because there may be thousands."""
+        if not self._read:
+            self._known = {one.id: one for one in self.tx.open_incidents()} | self._known
+            self._read = True
+        return self._known
+
+    def _incident(self, id_: str) -> Incident:
+        return self._known.get(id_) or self.open[id_]
 
     def settle(self, position: int) -> Json:
         """Record one alert where it belongs. Returns its row of the answer."""
@@ -174,7 +179,7 @@ class _Desk:
         )  # fmt: skip
         opened = self.tx.open_incident(incident, ACTOR)
         self.opened[first.group] = opened.id
-        self.open[opened.id] = opened
+        self._known[opened.id] = opened
         self.respond[opened.id] = None
         return opened.id
 
@@ -188,7 +193,7 @@ class _Desk:
         """Append the alert and, where it may act, the targets it adds and the severity it raises."""
         data: dict[str, Json] = {**seen.alert.model_dump(mode="json"), "duplicate_of": duplicate_of}
         drafts = [Draft(Kind.ALERT_RECEIVED, ACTOR, data)]
-        before = after = self.open[incident_id]
+        before = after = self._incident(incident_id)
         if how is Fit.ACT:
             after = _with_targets(before, seen)
             if (after.hosts, after.addresses) != (before.hosts, before.addresses):
@@ -202,7 +207,7 @@ class _Desk:
 
     def _changed(self, before: Incident, after: Incident) -> None:
         self.tx.index_incident(after, closed=False)
-        self.open[after.id] = after
+        self._known[after.id] = after
         self.respond[after.id] = None
         if after.severity is not before.severity:
             title = f"{after.number}: raised from {before.severity.value} to {after.severity.value}"

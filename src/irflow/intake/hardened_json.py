@@ -59,7 +59,7 @@ def _finite(text: str) -> float:
 def _check_depth(value: Json) -> None:
     """Level by level, so that deep nesting costs no stack here either."""
     level = [value]
-    for _ in range(DEPTH + 1):
+    for _ in range(DEPTH):
         level = [
             inner
             for one in level

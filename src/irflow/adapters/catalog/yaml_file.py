@@ -97,15 +97,15 @@ def _compose(text: str, path: Path) -> Node | None:
     """The tree of nodes. The C parser is seven times as fast, but refuses `[file:keys/x]` and other sound YAML 1.2,
     so what it refuses is read again by the Python one, unless that would take seconds.
     """
+    root: Node | None
     try:
         _bound_depth(YAML(typ="safe"), text, path)
-        root: Node | None = YAML(typ="safe").compose(text)
-        return root
+        root = YAML(typ="safe").compose(text)
     except MarkedYAMLError:
         if len(text) > MOST_SECOND_TRY:
             raise
-    _bound_depth(YAML(typ="safe", pure=True), text, path)
-    root = YAML(typ="safe", pure=True).compose(text)
+        _bound_depth(YAML(typ="safe", pure=True), text, path)
+        root = YAML(typ="safe", pure=True).compose(text)
     return root
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Iterator
@@ -93,7 +95,8 @@ class Site:
     ) -> Response:  # fmt: skip
         """POST a body signed now (plus sent_s seconds) with the reference library. headers: replace signed ones."""
         made = sign(self.keys.values[key], body, self.clock.at + timedelta(seconds=sent_s), message_id)
-        return self.client.post(f"/webhooks/{source}", content=body, headers={**made, **(headers or {})})
+        reply: Response = self.client.post(f"/webhooks/{source}", content=body, headers={**made, **(headers or {})})
+        return reply
 
     def alert(self, **fields: Any) -> Response:
         """POST one signed alert; sensible defaults."""
@@ -142,9 +145,6 @@ def _is_text(body: bytes) -> bool:
 
 
 def _sign_bytes(key: str, id_: str, at: datetime, body: bytes) -> str:
-    import hashlib
-    import hmac
-
     signed = f"{id_}.{int(at.timestamp())}.".encode() + body
     raw = base64.b64decode(key.removeprefix("whsec_"))
     return "v1," + base64.b64encode(hmac.new(raw, signed, hashlib.sha256).digest()).decode()

@@ -245,6 +245,6 @@ def _added(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:
 def _raised(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:
     """The data of an `escalated` event that core.status reads a new severity from."""
     return {
-        "reason": "an alert is more urgent than the incident was", "phase": None, "alert": alert.id,
+        "reason": f"an alert raised it from {before.severity.value} to {after.severity.value}", "phase": None, "alert": alert.id,
         "was": before.severity.value, "severity": after.severity.value,
     }  # fmt: skip

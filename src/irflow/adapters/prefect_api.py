@@ -1,0 +1,81 @@
+"""Asking Prefect for a flow run by plain HTTP, so that the responder need not import Prefect (83 MB)."""
+
+from __future__ import annotations
+
+import base64
+
+import httpx
+
+from irflow.config import Settings
+from irflow.core.errors import ServiceMissing
+from irflow.core.incident import Incident
+from irflow.core.model import Json
+
+TIMEOUT_S = 5.0
+DEPLOYMENT = "irflow"
+"""Every flow that irflow ships has one deployment of this name."""
+
+
+class PrefectApi:
+    """core.ports.FlowStarter. The connection is kept open; deployment ids are remembered until Prefect forgets them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: httpx.Client | None = None
+        self._base = ""
+        self._deployments: dict[str, str] = {}
+
+    def start(self, incident: Incident, phase: str, *, key: str) -> str:
+        """Create one flow run for a phase, or for a runbook by itself (`run-N`); the same key never creates two.
+
+        Returns the flow run's id. Raises ServiceMissing when Prefect does not answer or does not know the flow.
+        """
+        flow = "runbook" if phase.startswith("run-") else phase
+        parameters = {"incident": incident.id} | ({"phase": phase} if flow == "runbook" else {})
+        body = {
+            "parameters": parameters,
+            "name": f"{incident.number} {phase}",
+            "tags": ["irflow", incident.number, phase, incident.severity.value, *(["drill"] if incident.drill else [])],
+            "idempotency_key": key,
+        }
+        try:
+            reply = self._post(f"/deployments/{self._deployment(flow)}/create_flow_run", body)
+        except ServiceMissing:
+            self._deployments.pop(flow, None)  # a Prefect with a new database has other ids
+            raise
+        return str(reply["id"])
+
+    def _deployment(self, flow: str) -> str:
+        if flow not in self._deployments:
+            self._deployments[flow] = str(self._request("GET", f"/deployments/name/{flow}/{DEPLOYMENT}", None)["id"])
+        return self._deployments[flow]
+
+    def _post(self, path: str, body: dict[str, Json]) -> Json:
+        return self._request("POST", path, body)
+
+    def _request(self, method: str, path: str, body: dict[str, Json] | None) -> Json:
+        client = self._connected()
+        try:
+            reply = client.request(method, f"{self._base}{path}", json=body)
+            reply.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise ServiceMissing(
+                f"Prefect answered {error.response.status_code} to {path}", where=self._base,
+                hint="The worker registers the flows when it starts: irflow worker",
+            ) from None  # fmt: skip
+        except httpx.HTTPError as error:
+            raise ServiceMissing(
+                f"Prefect does not answer ({type(error).__name__})", where=self._base, hint="irflow up starts it"
+            ) from None
+        return reply.json()
+
+    def _connected(self) -> httpx.Client:
+        """A client for the API as it is known now: our own server may come back on another port."""
+        base = self._settings.prefect_api
+        if self._client is None or base != self._base:
+            headers = {}
+            auth = self._settings.prefect_auth_file
+            if auth.exists():
+                headers["authorization"] = "Basic " + base64.b64encode(auth.read_bytes().strip()).decode()
+            self._client, self._base = httpx.Client(timeout=TIMEOUT_S, headers=headers, trust_env=False), base
+        return self._client

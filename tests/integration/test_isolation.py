@@ -395,7 +395,8 @@ def test_the_host_cannot_call_the_responder_from_the_ssh_port(lab: Lab, hands: H
         f"s.bind(({host.address!r}, 22))\n"
         f"s.connect(({lab.management_addresses[0]!r}, 9))\n"
     )
-    stop = 'nft list ruleset >/dev/null; kill $(cat /run/sshd.pid); sleep .1; python3 -c "$1" 2>&1 | tail -1; /usr/sbin/sshd'
+    stop = "kill $(cat /run/sshd.pid); while ss -Hltn sport = :22 | grep -q .; do :; done"
+    stop += '; python3 -c "$1" 2>&1 | tail -1; /usr/sbin/sshd'
     done = lab.exec(host, ["sh", "-c", stop, "sh", dial])
     assert b"timed out" in done.stdout, done
     assert int(call(hands, host.name, "status")["dropped_packets"]) > before
@@ -486,7 +487,7 @@ def without(lab: Lab, host: LabHost, *programs: str) -> Iterator[None]:
 def test_without_nftables_iptables_cuts_as_well_and_is_named(lab: Lab, hands: Hands) -> None:
     host = lab.hosts[1]
     with without(lab, host, "nft"), stage(lab, host) as attack:
-        rules = "iptables-save | grep -- ^-A; ip6tables-save | grep -- ^-A; :"
+        rules = "iptables-save | sed -n /^-A/p; ip6tables-save | sed -n /^-A/p"
         on(lab, host, "iptables -A INPUT -s 203.0.113.7 -j DROP")
         before = on(lab, host, rules)
         _, proof = hands.run(ISOLATE, host.name, lease=600)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
+from functools import cached_property
 
 from pydantic import Field, field_validator
 
@@ -80,12 +82,8 @@ class Inventory(Noun):
         Port suffixes as in `web-1:9100` are accepted, because exporters label alerts that way.
         """
         wanted = text.strip().lower()
-        for candidate in (wanted, wanted.rpartition(":")[0] if wanted.count(":") == 1 else ""):
-            for host in self.hosts.values():
-                names = (host.name, host.address, *host.aliases)
-                if candidate and candidate in (name.lower() for name in names):
-                    return host
-        return None
+        without_port = wanted.rpartition(":")[0] if wanted.count(":") == 1 else ""
+        return self._by_text.get(wanted) or self._by_text.get(without_port)
 
     def resolve(self, texts: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Split host texts of an alert into (inventory names, unknown), both without repeats, in order."""
@@ -99,6 +97,16 @@ class Inventory(Noun):
                 known[host.name] = None
         return tuple(known), tuple(unknown)
 
-    def group(self, name: str) -> tuple[Host, ...]:
-        """The hosts of a group."""
-        return tuple(host for host in self.hosts.values() if name in host.groups)
+    @cached_property
+    def group_sizes(self) -> dict[str, int]:
+        """How many hosts each group has."""
+        return Counter(group for host in self.hosts.values() for group in host.groups)
+
+    @cached_property
+    def _by_text(self) -> dict[str, Host]:
+        """Hosts by everything an alert may call them, in lower case; the first host of the file wins."""
+        found: dict[str, Host] = {}
+        for host in self.hosts.values():
+            for text in (host.name, host.address, *host.aliases):
+                found.setdefault(text.lower(), host)
+        return found

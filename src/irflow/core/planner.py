@@ -17,7 +17,7 @@ from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.model import Json, parse_duration
 from irflow.core.plan import Plan, PlanStep
-from irflow.core.playbook import Phase, Playbook, RunbookCall
+from irflow.core.playbook import Phase, Playbook
 from irflow.core.ports import Expressions
 from irflow.core.runbook import Parameter, ParameterType, Runbook, Step
 
@@ -37,13 +37,19 @@ class Catalog:
 
 @dataclass
 class _Draft:
-    """A plan being built. touched: hosts that its mutating steps touch, in order."""
+    """A plan being built.
+
+    touched: the hosts that its mutating steps touch, by when they came; groups: the same within each group.
+    calls: how often each runbook was called so far.
+    """
 
     incident: Incident
     phase: str
     playbook: Playbook | None
     steps: list[PlanStep] = field(default_factory=list)
-    touched: dict[str, None] = field(default_factory=dict)
+    touched: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
 
 
 def plan_phase(
@@ -62,7 +68,8 @@ def plan_phase(
     for call in playbook.phases.get(phase, ()):
         if not call.parallel:
             before, together = together, ()
-        together = (*together, *_call(catalog, draft, call, scope, before))
+        given = {name: _value(catalog, value, scope) for name, value in call.arguments.items()}
+        together = (*together, *_call(catalog, draft, call.runbook, given, scope, before))
         together = together or before
     return _freeze(draft, revision)
 
@@ -72,8 +79,7 @@ def plan_runbook(
 ) -> Plan:
     """The plan of a runbook that runs by itself, as `run-N` of its incident. Same errors."""
     draft = _Draft(incident, phase, None)
-    call = RunbookCall.model_validate({"runbook": runbook, "with": dict(arguments)})
-    _call(catalog, draft, call, {"incident": incident.model_dump(mode="json"), "results": {}}, ())
+    _call(catalog, draft, runbook, arguments, {"incident": incident.model_dump(mode="json"), "results": {}}, ())
     return _freeze(draft, 1)
 
 
@@ -85,18 +91,20 @@ def _freeze(draft: _Draft, revision: int) -> Plan:
 
 
 def _call(
-    catalog: Catalog, draft: _Draft, call: RunbookCall, scope: dict[str, Json], before: tuple[str, ...]
+    catalog: Catalog,
+    draft: _Draft,
+    name: str,
+    given: Mapping[str, Json],
+    scope: dict[str, Json],
+    before: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Add one runbook's steps; returns the keys that whatever follows must wait for."""
-    runbook = catalog.runbooks.get(call.runbook)
+    """Add one runbook's steps; returns the keys that whatever follows must wait for. given: values, not expressions."""
+    runbook = catalog.runbooks.get(name)
     if runbook is None:
-        raise ConfigurationError(
-            f"no runbook {call.runbook!r}", hint=f"There are {', '.join(sorted(catalog.runbooks))}"
-        )
-    given = {name: _value(catalog, value, scope) for name, value in call.arguments.items()}
+        raise ConfigurationError(f"no runbook {name!r}", hint=f"There are {', '.join(sorted(catalog.runbooks))}")
     inner = {**scope, **arguments_of(runbook, given, catalog.inventory)}
-    repeat = sum(1 for step in draft.steps if step.runbook == call.runbook and step.step == runbook.steps[0].id)
-    label = runbook.runbook if not repeat else f"{runbook.runbook}#{repeat + 1}"
+    calls = draft.calls[name] = draft.calls.get(name, 0) + 1
+    label = runbook.runbook if calls == 1 else f"{runbook.runbook}#{calls}"
     last_all, last_by_item, last_items = before, {}, None
     for step in runbook.steps:
         where = f"{runbook.runbook}.{step.id}"
@@ -197,8 +205,7 @@ def _guard(
         reasons.append("the alert's sender is not verified")
     if host is None or not action.mutates:
         return (1 if reasons else 0), tuple(reasons)
-    draft.touched[host.name] = None
-    reasons += _caps(inventory, tuple(draft.touched), host)
+    reasons += _caps(inventory, draft, host)
     if host.protected:
         reasons.append(f"{host.name} is protected")
     if host.own:
@@ -206,16 +213,15 @@ def _guard(
     return (2 if host.own else 1 if reasons else 0), tuple(reasons)
 
 
-def _caps(inventory: Inventory, touched: tuple[str, ...], host: Host) -> list[str]:
+def _caps(inventory: Inventory, draft: _Draft, host: Host) -> list[str]:
     """Caps apply to every host that is touched after the cap was reached."""
     reasons = []
-    if touched.index(host.name) >= inventory.caps.hosts:
+    if draft.touched.setdefault(host.name, len(draft.touched)) >= inventory.caps.hosts:
         reasons.append(f"over the cap of {inventory.caps.hosts} hosts per incident")
     for group in host.groups:
-        members = [one.name for one in inventory.group(group)]
-        most = math.ceil(len(members) * inventory.caps.group_percent / 100)
-        inside = [name for name in touched if name in members]
-        if inside.index(host.name) >= most:
+        inside = draft.groups.setdefault(group, {})
+        most = math.ceil(inventory.group_sizes[group] * inventory.caps.group_percent / 100)
+        if inside.setdefault(host.name, len(inside)) >= most:
             reasons.append(f"over the cap of {inventory.caps.group_percent} % of group {group}")
     return reasons
 

@@ -168,8 +168,13 @@ def default_sources() -> list[Source]:
 
 
 @contextmanager
-def site(folder: Path, sources: list[Source] | None = None, more_keys: dict[str, str] | None = None) -> Iterator[Site]:
-    """Start one. Requests of `client` come from loopback, those of `far_client` from elsewhere, without TLS."""
+def site(
+    folder: Path, sources: list[Source] | None = None, more_keys: dict[str, str] | None = None, *, url: str = ""
+) -> Iterator[Site]:
+    """Start one, on SQLite unless a url is given.
+
+    Requests of `client` come from loopback, those of `far_client` from elsewhere, without TLS.
+    """
     clock, keys = SettableClock(), MadeKeys()
     keys.values = {
         "detection": new_signing_key(),
@@ -177,7 +182,7 @@ def site(folder: Path, sources: list[Source] | None = None, more_keys: dict[str,
         "token": secrets.token_urlsafe(24),
         **(more_keys or {}),
     }
-    store = open_store(f"sqlite:///{folder / 'journal.db'}", clock=clock)
+    store = open_store(url or f"sqlite:///{folder / 'journal.db'}", clock=clock)
     wakes: list[int] = []
     app = create_app(
         sources=default_sources() if sources is None else sources, store=store, inventory=INVENTORY,

@@ -244,7 +244,6 @@ def _added(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:
 
 def _raised(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:
     """The data of an `escalated` event that core.status reads a new severity from."""
-    return {
-        "reason": f"an alert raised it from {before.severity.value} to {after.severity.value}", "phase": None, "alert": alert.id,
-        "was": before.severity.value, "severity": after.severity.value,
-    }  # fmt: skip
+    was, severity = before.severity.value, after.severity.value
+    reason = f"an alert raised it from {was} to {severity}"
+    return {"reason": reason, "phase": None, "alert": alert.id, "was": was, "severity": severity}

@@ -58,14 +58,7 @@ def status_routes(store: Store, clock: Clock, pool: ThreadPoolExecutor) -> APIRo
 
     @router.get("/incidents/{number}")
     async def one(number: str, request: Request) -> Response:
-        return await show(request, lambda: find(number))
-
-    def find(number: str) -> str | None:
-        incident = store.find_incident(number) if _NUMBER.fullmatch(number) else None
-        if incident is None:
-            return None
-        events = store.events(incident.id)
-        return incident_page(fold(events), events, clock.now(), store.halted())
+        return await show(request, lambda: _incident(store, clock, number))
 
     async def show(request: Request, make: Callable[[], str | None]) -> Response:
         if not (is_local(request) and names_no_site(request)):
@@ -79,6 +72,14 @@ def status_routes(store: Store, clock: Clock, pool: ThreadPoolExecutor) -> APIRo
         return _html(404, page("Not found", "<p>No such incident.</p>")) if html is None else _html(200, html)
 
     return router
+
+
+def _incident(store: Store, clock: Clock, number: str) -> str | None:
+    incident = store.find_incident(number) if _NUMBER.fullmatch(number) else None
+    if incident is None:
+        return None
+    events = store.events(incident.id)
+    return incident_page(fold(events), events, clock.now(), store.halted())
 
 
 def _html(status: int, text: str) -> Response:

@@ -31,9 +31,8 @@ def main(names: list[str]) -> int:
         limit = "" if one["limit"] is None else f"limit {one['limit']:g}"
         verdict = "" if one["limit"] is None else ("passed" if one["passed"] else "MISSED")
         spread = f"{one['min']:g} to {one['max']:g}" if "min" in one and one["n"] > 1 else ""
-        print(
-            f"{one['name']:{width}}  {one['value']:>10g} {one['unit']:4} n={one['n']:<5} {limit:12} {verdict:7} {spread}"
-        )
+        value = f"{one['name']:{width}}  {one['value']:>10g} {one['unit']:4} n={one['n']:<5}"
+        print(f"{value} {limit:12} {verdict:7} {spread}")
     Path("bench.json").write_text(json.dumps(results, indent=2) + "\n")
     return 0 if all(one["passed"] for one in results) else 1
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from irflow.supervisor.stack import memory_table
 
 from benchmarks import floor
 from benchmarks.result import figure
@@ -19,6 +18,7 @@ from benchmarks.stand import Stand, clear, contain, stand
 from irflow.core.journal import Event, Kind
 from irflow.core.model import from_text
 from irflow.lab.lab import Lab
+from irflow.supervisor.stack import memory_table
 
 # Hosts, limit of the ratio to the floor, turns.
 SIZES = ((1, 1.6, 9), (10, 1.3, 7), (100, 1.3, 3))
@@ -98,9 +98,7 @@ def breakdown(events: Sequence[Event]) -> dict[str, float]:
         elif event.kind == Kind.STEP_OUTCOME and event.data.get("leases"):
             moments["apply, confirm, probe"] = at
     names = list(moments)
-    return {
-        name: (moments[name] - moments[before]).total_seconds() for before, name in itertools.pairwise(names)
-    }
+    return {name: (moments[name] - moments[before]).total_seconds() for before, name in itertools.pairwise(names)}
 
 
 def _prefect_path(here: Stand) -> dict[str, Any]:

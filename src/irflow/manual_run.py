@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ulid import ULID
 
@@ -22,6 +23,10 @@ from irflow.core.planner import plan_runbook
 from irflow.core.ports import Transaction
 from irflow.core.severity import Severity
 from irflow.core.status import State, fold
+from irflow.intake import standard
+from irflow.intake.accept import Request, accept
+from irflow.intake.refusal import NotUnderstood
+from irflow.intake.source import Auth, Source
 from irflow.wiring import Runtime
 
 
@@ -96,3 +101,24 @@ def run_here(wired: Runtime, incident: Incident, plan: Plan) -> RunResult:
     with ThreadExecutor() as executor:
         result = execute(wired.engine, incident.id, plan.phase, executor, run_id=str(ULID()), kind="threads")
     return RunResult(result.phase, result.state, result.steps)
+
+
+def accept_file(wired: Runtime, operator: Operator, path: Path) -> Json:
+    """Open or join incidents from the JSON body of an alert, as `POST /webhooks/...` would; the operator vouches.
+
+    Returns the reply a sender would get. Raises UsageError when the file is not understood.
+    """
+    source = Source(name="by-hand", kind="standard", auth=Auth.NONE)
+    body = path.read_bytes()
+    now = wired.engine.ports.clock.now()
+    request = Request(source, f"{operator.name}:{ULID()}", body, now, Trust.VERIFIED)
+    try:
+        parcel = standard.read(source, body)
+    except NotUnderstood as error:
+        raise UsageError(str(error), where=str(path), hint="See docs/alerts.md") from None
+    catalog = wired.engine.catalog
+    receipt = wired.store.transact(
+        lambda tx: accept(tx, request, parcel, catalog.inventory, tuple(catalog.playbooks.values()))
+    )
+    wake(wired.settings.responder_socket)
+    return receipt.response

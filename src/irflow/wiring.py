@@ -30,11 +30,7 @@ from irflow.adapters.evidence_store import FileEvidenceStore
 from irflow.adapters.faults import from_environment
 from irflow.adapters.journal_sql import SqlStore, verify_all, verify_incident
 from irflow.adapters.journal_sql import open_store as open_sql
-from irflow.adapters.notify import AppriseChannel
-from irflow.adapters.prefect_api import PrefectApi
-from irflow.adapters.prober import TcpProber
 from irflow.adapters.secret_files import FileSecrets
-from irflow.adapters.ssh import SshShell
 from irflow.adapters.templates import SandboxExpressions, TemplateDocuments
 from irflow.adapters.wake import wake
 from irflow.config import Settings
@@ -44,7 +40,7 @@ from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowError, UsageError
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
-from irflow.core.ports import Channel, FlowStarter, Ports, SystemClock
+from irflow.core.ports import Channel, FlowStarter, Ports, Shell, SystemClock
 from irflow.core.secret import SecretStore
 from irflow.intake.source import Source
 from irflow.sabotage import sabotaged
@@ -71,6 +67,8 @@ class Configuration:
 def load(home: Path) -> Configuration:
     """Read one installation. Raises ConfigurationErrors with every mistake of every file at its file:line."""
     errors: list[ConfigurationError] = []
+    no_operators: tuple[Operator, ...] = ()
+    no_sources: tuple[Source, ...] = ()
 
     def read(work: Callable[[], T], otherwise: T) -> T:
         try:
@@ -84,8 +82,8 @@ def load(home: Path) -> Configuration:
     if settings.sabotage:
         actions = Registry(sabotaged(action, settings.sabotage) for action in actions.all())
     inventory = read(lambda: load_inventory(home / "inventory.yaml"), Inventory())
-    operators = read(lambda: load_operators(home / "operators.yaml"), ())
-    sources = read(lambda: _sources(home), ())
+    operators = read(lambda: load_operators(home / "operators.yaml"), no_operators)
+    sources = read(lambda: _sources(home), no_sources)
     expressions = SandboxExpressions()
     none = LoadedCatalog({}, {}, actions, inventory, expressions, {})
     catalog = read(
@@ -159,8 +157,10 @@ def secret_store() -> SecretStore:
     return FileSecrets()
 
 
-def build_shell(config: Configuration) -> SshShell:
-    """SSH to the inventory's hosts."""
+def build_shell(config: Configuration) -> Shell:
+    """SSH to the inventory's hosts. Imported late: the web process never gets here and holds no SSH at all."""
+    from irflow.adapters.ssh import SshShell
+
     return SshShell(secret_store(), config.catalog.inventory, parallel=config.settings.responder.parallel)
 
 
@@ -198,6 +198,8 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
 
     process: `responder`, `flow` or `cli`; it becomes the journal's actor.
     """
+    from irflow.adapters.prober import TcpProber
+
     settings = config.settings
     owner = f"{process}:{socket.gethostname()}:{os.getpid()}:{ULID()}"
     with open_store(settings) as store, ExitStack() as cleanup:
@@ -241,11 +243,15 @@ def _beat(store: SqlStore, owner: str, stop: threading.Event) -> None:
 
 def flow_starter(settings: Settings) -> FlowStarter:
     """Who starts flow runs."""
+    from irflow.adapters.prefect_api import PrefectApi
+
     return PrefectApi(settings)
 
 
 def notification_channel(settings: Settings) -> Channel:
     """How people are told."""
+    from irflow.adapters.notify import AppriseChannel
+
     return AppriseChannel(settings.notify.channels, secret_store(), timeout_s=settings.notify.timeout_s)
 
 

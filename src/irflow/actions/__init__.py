@@ -42,13 +42,14 @@ def _load(entry: EntryPoint) -> Action[Any]:
     try:
         found = entry.load()
         action = found() if isinstance(found, type) else None
-    except Exception as error:  # another package's code may raise anything, and must be named for it
+    except Exception as error:
         raise ConfigurationError(
             f"the action {entry.name} does not load: {type(error).__name__}: {error}", where=where, hint=hint
         ) from error
     if not isinstance(action, Action) or getattr(action, "name", None) != entry.name:
         raise ConfigurationError(
-            f"{entry.value} is not an action called {entry.name}", where=where,
+            f"{entry.value} is not an action called {entry.name}",
+            where=where,
             hint="It must be a subclass of irflow.core.action.Action whose `name` is the entry point's",
-        )  # fmt: skip
+        )
     return action

@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def configuration() -> Configuration:
     return load(HOME["path"] or default_home())
 
 
-def runtime(process: str = "cli") -> Runtime:
+def runtime(process: str = "cli") -> AbstractContextManager[Runtime]:
     """Everything, wired up, for a command that acts."""
     from irflow.wiring import open_runtime
 

@@ -81,7 +81,7 @@ def verify_journal(
     from irflow.wiring import verify_journals
 
     results = verify_journals(configuration().settings, incident)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "incident": one.incident,
             "events": one.events,

@@ -96,7 +96,12 @@ def summary(status: IncidentStatus, now: Any) -> dict[str, Any]:
         ],
         "leases": [vars(one) for one in status.leases.values()],
         "clocks": [
-            {"name": one.name, "deadline": one.deadline, "used": round(one.used(now), 4), "met": one.met(now)}
+            {
+                "name": one.name,
+                "deadline": one.deadline,
+                "used": round(one.used(now), 4),
+                "state": ("met" if one.met(now) else "missed") if one.stopped_at or not one.met(now) else "running",
+            }
             for one in clocks(status, now)
         ],
     }
@@ -124,13 +129,13 @@ def show(incident: Name, json: Json = False) -> None:
         say(f"not in the inventory, so never touched: {', '.join(one.unknown_hosts)}")
     table(
         "",
-        ("clock", "deadline", "used", "met"),
+        ("clock", "deadline", "used", "state"),
         [
             (
                 clock["name"],
                 f"{clock['deadline']:%Y-%m-%d %H:%M:%S}Z",
                 f"{clock['used']:.0%}",
-                "met" if clock["met"] else "missed",
+                clock["state"],
             )
             for clock in told["clocks"]
         ],

@@ -79,11 +79,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.text import Text
 
     drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         drawn.add_row(*(Text(str(cell), style=STYLES.get(str(cell), "")) for cell in row))
-    Console(highlight=False).print(drawn)
+    # A file or a pipe has no width to keep to.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(drawn)
 
 
 def fail(error: Exception) -> int:

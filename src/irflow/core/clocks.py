@@ -60,13 +60,13 @@ def elapsed(phase: PhaseStatus, now: datetime) -> tuple[float, float, float]:
 
 
 def clocks(status: IncidentStatus, now: datetime) -> tuple[Clock, ...]:
-    """All clocks of an incident: one per phase window, one for the severity's response time.
+    """All clocks of an incident: one per phase window (where a playbook is followed), one for the response time.
 
     All start at detection. The response clock stops when the first step took effect or a person first answered.
     """
     start = status.incident.detected_at
     found: list[Clock] = []
-    for name, window in WINDOW.items():
+    for name, window in WINDOW.items() if status.incident.playbook else ():
         phase = status.phases.get(name) or PhaseStatus(name)
         _, machine, human = elapsed(phase, now)
         stopped = phase.ended_at or status.closed_at

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
-from irflow.adapters.netns import socket_in
+from irflow.adapters import tcp
+from irflow.adapters.deadline import Deadline
 from irflow.core.inventory import Host
 
 
@@ -12,18 +11,14 @@ class TcpProber:
     """core.ports.Prober over plain sockets, made in the host's management namespace where it has one."""
 
     def tcp(self, host: Host, port: int, *, timeout_s: float) -> str:
-        """`open`, `refused` or `silent`: no answer within timeout_s, or unreachable. A name that does not resolve is
-        silent too."""
+        """`open`, `refused` or `silent`: no answer within timeout_s, unreachable, or a name that does not resolve.
+
+        Raises ServiceMissing when the namespace to look from is not there: that says nothing about the host.
+        """
         try:
-            family, _, _, _, address = socket.getaddrinfo(host.address, port, type=socket.SOCK_STREAM)[0]
+            tcp.connect(host, port, Deadline.after(timeout_s)).close()
+        except ConnectionRefusedError:
+            return "refused"
         except OSError:
             return "silent"
-        with socket_in(host.netns, family) as sock:
-            sock.settimeout(timeout_s)
-            try:
-                sock.connect(address)
-            except ConnectionRefusedError:
-                return "refused"
-            except OSError:
-                return "silent"
         return "open"

@@ -18,28 +18,55 @@ class FileSecrets:
     def resolve(self, ref: SecretRef) -> SecretValue:
         """The file's bytes, without a final line break.
 
-        Raises ConfigurationError when the file is missing, not a regular file, not ours, or readable by others, and
-        ServiceMissing for another scheme.
+        Raises ConfigurationError when the file is missing, not a regular file, owned by another account than ours or
+        root, open to group or others, or larger than 1 MiB; ServiceMissing for another scheme.
         """
         if ref.scheme != "file":
-            raise ServiceMissing(f"no store for {ref.scheme}: secrets is set up", where=str(ref), hint="Use file:PATH")
-        path = Path(ref.path).expanduser()
-        if not path.is_absolute():
-            path = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials")) / path
+            raise ServiceMissing(
+                f"nothing here reads {ref.scheme}: references", where=str(ref), hint="Use file:PATH, mode 0600"
+            )
+        path = _place(ref)
         try:
-            with path.open("rb") as file:
+            # Not blocking: opening a pipe would wait for a writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
                 _check(os.fstat(file.fileno()), ref, path)
-                return SecretValue(file.read(MOST_BYTES).rstrip(b"\r\n"))
+                content = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot read the secret: {error.strerror}", where=str(ref), hint="Write it there with mode 0600"
+                f"the secret cannot be read: {(error.strerror or '').lower()}",
+                where=str(ref),
+                hint="Write it there with mode 0600",
             ) from None
+        if len(content) > MOST_BYTES:
+            raise ConfigurationError("the secret is larger than 1 MiB", where=str(ref), hint="Is this the right file?")
+        return SecretValue(content.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _place(ref: SecretRef) -> Path:
+    path = Path(ref.path).expanduser()
+    if path.is_absolute():
+        return path
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ConfigurationError(
+            "a relative path means a systemd credential, and $CREDENTIALS_DIRECTORY is not set",
+            where=str(ref),
+            hint="Write an absolute path, or start irflow from a unit with LoadCredential=",
+        )
+    return Path(folder) / path
 
 
 def _check(found: os.stat_result, ref: SecretRef, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError("the secret is not a regular file", where=str(ref))
-    if found.st_mode & 0o077:
-        raise ConfigurationError("others can read the secret", where=str(ref), hint=f"chmod 600 {path}")
+        raise ConfigurationError("the secret is not a regular file", where=str(ref), hint="Write it to a plain file")
     if found.st_uid not in (0, os.geteuid()):
-        raise ConfigurationError("the secret belongs to another account", where=str(ref), hint=f"chown {path}")
+        raise ConfigurationError(
+            f"the secret belongs to another account, uid {found.st_uid}", where=str(ref), hint=f"chown {path}"
+        )
+    if found.st_mode & 0o077:
+        raise ConfigurationError(
+            f"others can read the secret, its mode is {stat.S_IMODE(found.st_mode):04o}",
+            where=str(ref),
+            hint=f"chmod 600 {path}, and replace the secret if others have an account here",
+        )

@@ -1,109 +1,151 @@
-"""Opening one SSH connection: socket or jump channel, host key, login."""
+"""Opening one SSH connection: the stream underneath, the host key, the login."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import socket
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable
 
 import paramiko
 
-from irflow.adapters.netns import socket_in
+from irflow.adapters import tcp
 from irflow.adapters.ssh import hostkeys
+from irflow.adapters.ssh.login import private_key, refusal_hint
+from irflow.adapters.ssh.transport import PromptSocket, Transport
 from irflow.adapters.ssh.watchdog import Leash
-from irflow.core.errors import ConfigurationError, HostUnreachable, IrflowError, LoginFailed
+from irflow.core.errors import HostUnreachable, LoginFailed
 from irflow.core.inventory import Host
-from irflow.core.secret import SecretRef, SecretStore
+from irflow.core.secret import SecretStore
 
-# curve25519 costs a fraction of the default key exchange's client time (facts: peers, reading 4).
-_KEX = ("curve25519-sha256@libssh.org", "curve25519-sha256", "ecdh-sha2-nistp256", "diffie-hellman-group14-sha256")
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
-_KEY_CLASSES = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+DEAD_AFTER_S = 10
+"""Data that stay unacknowledged so long end a connection; so does silence, asked after every third of it."""
 
+PAUSES_S = (0.15, 0.4, 1.0)
+"""Before trying again when sshd hangs up without a greeting: it does so at random while it has too many logins under
+way (MaxStartups in sshd_config(5)), for instance because somebody is guessing passwords."""
 
-class _PromptSocket(socket.socket):
-    """Acknowledges everything at once.
-
-    sshd writes several small packets after the login, and Nagle's algorithm holds each back until the one before is
-    acknowledged; a delayed acknowledgement then costs 40 ms per connection (RFC 1122, 4.2.3.2 and 4.2.3.4). The option
-    does not stick (tcp(7)), so it is set again after every read.
-    """
-
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        data = super().recv(bufsize, flags)
-        with contextlib.suppress(OSError):
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
+Stream = socket.socket | paramiko.Channel
 
 
 def open_socket(host: Host, leash: Leash) -> socket.socket:
-    """A connected TCP socket to a host that needs no jump. Raises HostUnreachable."""
+    """A TCP connection to a host that needs no jump host. Raises HostUnreachable."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host.address, host.port, type=socket.SOCK_STREAM)[0]
+        sock = PromptSocket(fileno=tcp.connect(host, host.port, leash.deadline).detach())
+    except socket.gaierror as error:
+        raise HostUnreachable(
+            f"the name {host.address} does not resolve: {error.strerror}",
+            where=host.name,
+            hint="Write its IP address into the inventory: names should not be needed in an incident",
+        ) from None
     except OSError as error:
-        raise HostUnreachable(f"{host.address} does not resolve: {error.strerror}", where=host.name) from None
-    sock = _PromptSocket(fileno=socket_in(host.netns, family).detach())
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A pulled cable ends the connection by itself; keep-alives alone do not (facts: lab, section 4).
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(leash.left() * 1000))
-        sock.settimeout(leash.left())
-        sock.connect(address)
-    except OSError as error:
-        sock.close()
-        why = "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error).lower()
+        why = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
         raise HostUnreachable(
             f"{host.address} port {host.port}: {why}", where=host.name, hint="Check network, address and firewall"
         ) from None
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        # A pulled cable ends the connection by itself; keep-alives alone do not do that (facts: lab, section 4).
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_S // 3),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_S // 3),
+    ):
+        sock.setsockopt(level, option, value)
     return sock
 
 
-def open_transport(
-    host: Host, sock: socket.socket | paramiko.Channel, secrets: SecretStore, leash: Leash
-) -> paramiko.Transport:
-    """Greet, check the host key, log in. Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable."""
+def log_in(
+    host: Host, secrets: SecretStore, leash: Leash, dial: Callable[[], Stream], slots: threading.BoundedSemaphore
+) -> Transport:
+    """Greet, check the host key, log in.
+
+    dial: makes the stream to the host's SSH port. slots: bounds how many do this at once.
+    Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and the secret store raise.
+    """
     types = hostkeys.types_on_record(host)
-    key = _key(host, secrets)
-    transport = paramiko.Transport(sock)
-    transport.daemon = True
-    options = transport.get_security_options()
-    options.key_types = types
-    options.kex = tuple(one for one in _KEX if one in options.kex)
-    options.ciphers = tuple(one for one in _CIPHERS if one in options.ciphers)
-    transport.banner_timeout = transport.auth_timeout = transport.channel_timeout = leash.left()
+    for pause in (*PAUSES_S, None):
+        transport = Transport(dial(), types)
+        try:
+            with leash.cutting(transport.sever):
+                if not slots.acquire(timeout=leash.left()):
+                    raise HostUnreachable("no turn to connect came in time: too many at once", where=host.name)
+                try:
+                    _greet(host, transport, leash)
+                    _authenticate(host, transport, secrets, leash)
+                finally:
+                    slots.release()
+        except _HungUp:
+            transport.end()
+            if pause is None or leash.deadline.left() <= pause:
+                raise HostUnreachable(
+                    "the host hangs up before its SSH greeting", where=host.name, hint="Is its sshd overloaded?"
+                ) from None
+            time.sleep(pause)
+        except paramiko.ssh_exception.IncompatiblePeer as error:
+            transport.end()
+            if "host key" in str(error):
+                raise hostkeys.changed(host, hostkeys.read(host, leash, dial)) from None
+            raise HostUnreachable(f"no common algorithms: {error}", where=host.name) from None
+        except BaseException:
+            transport.end()
+            raise
+        else:
+            return transport
+    raise AssertionError("the last pause is None")
+
+
+class _HungUp(Exception):
+    """The stream ended before the other side said anything."""
+
+
+def _greet(host: Host, transport: Transport, leash: Leash) -> None:
+    """Exchange keys and check the host's. Nothing of ours but a version string is sent before that."""
+    transport.banner_timeout = leash.left()
     try:
         transport.start_client(timeout=leash.left())
-        hostkeys.check(host, transport.get_remote_server_key())
-        transport.auth_publickey(host.user, key)
-    except IrflowError:
-        transport.close()
+        if leash.passed or not transport.initial_kex_done:
+            raise paramiko.SSHException("no key exchange")
+        shown = transport.get_remote_server_key()
+    except paramiko.ssh_exception.IncompatiblePeer:
         raise
-    except paramiko.AuthenticationException as error:
-        transport.close()
-        if leash.fired:
-            raise HostUnreachable(f"no answer to the login as {host.user} in time", where=host.name) from None
-        raise LoginFailed(
-            f"{host.user} was refused: {error}", where=host.name, hint="Put the responder's public key on the host"
-        ) from None
     except (paramiko.SSHException, EOFError, OSError) as error:
-        transport.close()
-        why = "not in time" if leash.fired else f"{type(error).__name__} {error}".strip()
-        raise HostUnreachable(f"SSH did not come about: {why}", where=host.name) from None
-    return transport
+        if leash.passed:
+            said = "did not finish its SSH greeting" if transport.remote_version else "sent no SSH greeting"
+            raise HostUnreachable(f"the host {said} within {leash.deadline.seconds:g} s", where=host.name) from None
+        if not transport.remote_version:
+            raise _HungUp from None
+        raise HostUnreachable(f"the SSH greeting failed: {_words(error)}", where=host.name) from None
+    hostkeys.check(host, shown)
 
 
-def _key(host: Host, secrets: SecretStore) -> paramiko.PKey:
-    """The private key, parsed in memory, with its certificate where the host has one."""
-    text = secrets.resolve(SecretRef.parse(host.key)).reveal().decode("ascii", "replace") + "\n"
-    for kind in _KEY_CLASSES:
-        try:
-            key = kind.from_private_key(io.StringIO(text))
-        except (paramiko.SSHException, ValueError, IndexError):
-            continue
-        if host.certificate:
-            key.load_certificate(str(Path(host.certificate)))
-        return key
-    raise ConfigurationError(
-        "not an unencrypted ed25519, ECDSA or RSA private key", where=host.key, hint="ssh-keygen -t ed25519 -N ''"
-    )
+def _authenticate(host: Host, transport: Transport, secrets: SecretStore, leash: Leash) -> None:
+    """Log in with the key, which is read now and forgotten afterwards."""
+    transport.auth_timeout = leash.left()
+    key = private_key(host, secrets)
+    try:
+        rest = transport.auth_publickey(host.user, key)
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if leash.passed:
+            raise HostUnreachable(
+                f"no answer to the login as {host.user} within {leash.deadline.seconds:g} s", where=host.name
+            ) from None
+        if not isinstance(error, paramiko.AuthenticationException):
+            raise HostUnreachable(f"the login broke off: {_words(error)}", where=host.name) from None
+        raise LoginFailed(
+            f"the host refused the login as {host.user}: {_words(error)}", where=host.name, hint=refusal_hint(host)
+        ) from None
+    finally:
+        if transport.auth_handler is not None:
+            transport.auth_handler.private_key = None
+    if rest:
+        raise LoginFailed(
+            f"the host wants more than a key for {host.user}: {', '.join(rest)}",
+            where=host.name,
+            hint="Use an account that logs in with a key or certificate alone",
+        )
+
+
+def _words(error: Exception) -> str:
+    """What an error of paramiko says, or else what it is called."""
+    return str(error).rstrip(".") or type(error).__name__

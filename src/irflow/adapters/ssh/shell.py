@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-import re
-import threading
 import time
-from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import paramiko
 
-from irflow.adapters.ssh.connect import open_socket, open_transport
-from irflow.adapters.ssh.watchdog import WATCHDOG, Cuttable, Leash
-from irflow.core.errors import (
-    ConfigurationError,
-    ConnectionLost,
-    DeadlineExceeded,
-    HostError,
-    HostUnreachable,
-    RemoteFailed,
-)
+from irflow.adapters.ssh import hostkeys
+from irflow.adapters.ssh.command import command_line, text_of
+from irflow.adapters.ssh.exchange import NoStatus, Said, TooMuchOutput, exchange
+from irflow.adapters.ssh.pool import Connection, Pool, Stale
+from irflow.adapters.ssh.watchdog import Leash, Watchdog
+from irflow.core.errors import ConnectionLost, DeadlineExceeded, HostUnreachable, LoginFailed, RemoteFailed
 from irflow.core.inventory import Host, Inventory
 from irflow.core.ports import Completed
-from irflow.core.secret import SecretStore
+from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
-_ARGUMENT = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]-]*")
-_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-_CHUNK = 65536
+IDLE_S = 600.0
+SCAN_TIMEOUT_S = 8.0
 _TAIL = 400
 
 
 class SshShell:
-    """Runs scripts on hosts. One kept connection per host; any number of calls share it as channels.
+    """Runs scripts on hosts. One kept connection per host; calls share it, each with a channel of its own.
 
-    secrets: asked for the key at each login. parallel: most connections being opened at once.
+    secrets: asked for the key at each login. inventory: where jump hosts are looked up. parallel: most logins under way
+    at once. idle_s: a connection unused for so long is closed. Not for use on both sides of a fork.
     """
 
-    def __init__(self, secrets: SecretStore, inventory: Inventory, *, parallel: int = 32) -> None:
-        self._secrets, self._inventory = secrets, inventory
-        self._opening = threading.BoundedSemaphore(parallel)
-        self._lock = threading.Lock()
-        self._host_locks: dict[str, threading.Lock] = {}
-        self._kept: dict[str, paramiko.Transport] = {}
-        self._retired: list[paramiko.Transport] = []
-
-    # ------------------------------------------------------------ the port
+    def __init__(
+        self, secrets: SecretStore, inventory: Inventory, *, parallel: int = 32, idle_s: float = IDLE_S
+    ) -> None:
+        self._watchdog = Watchdog()
+        self._pool = Pool(secrets, inventory, self._watchdog, parallel=parallel, idle_s=idle_s)
 
     def run(
         self,
@@ -58,149 +47,113 @@ class SshShell:
         max_output: int = 8 << 20,
         check: bool = True,
     ) -> Completed:
-        """See core.ports.Shell.run."""
-        text, line = _script(script), _command(host, args)
+        """See core.ports.Shell.run. More than max_output bytes of standard output end the call as ConnectionLost."""
+        text, line = text_of(script), command_line(host, args)
         started = time.monotonic()
-        transport = self._transport(host, timeout_s, fresh=fresh)
-        left = max(0.05, timeout_s - (time.monotonic() - started))
-        with WATCHDOG.watch(_socket(transport), left) as leash:
+        with self._watchdog.watch(timeout_s) as leash, self._session(host, leash, fresh=fresh) as (used, channel):
             try:
-                status, out, err = _exchange(transport, line, text, leash, max_output)
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise _lost(host, script, leash, timeout_s, error) from None
-        if status is None:
-            raise _lost(host, script, leash, timeout_s, None)
-        done = Completed(status, out, err, time.monotonic() - started)
-        if check and status != 0:
-            said = err.decode("utf-8", "replace").strip()[-_TAIL:] or "no message"
-            raise RemoteFailed(f"{script} ended with {status}: {said}", where=host.name, status=status)
+                said = exchange(channel, line, text, leash, max_output)
+            except (TooMuchOutput, NoStatus, paramiko.SSHException, EOFError, OSError) as error:
+                lost = _lost(host, script, leash, max_output, error)
+                if not isinstance(error, TooMuchOutput | NoStatus):
+                    self._pool.retire(used)  # it may be what is broken; others on it are not disturbed
+                raise lost from None
+        done = _completed(host, said, time.monotonic() - started)
+        if check and done.status != 0:
+            tail = done.stderr.decode("utf-8", "replace").strip()[-_TAIL:] or "it said nothing on standard error"
+            raise RemoteFailed(f"{script} ended with {done.status}: {tail}", where=host.name, status=done.status)
         return done
 
     def connect(self, host: Host, *, timeout_s: float) -> None:
-        """Open the kept connection if there is none."""
-        self._transport(host, timeout_s, fresh=False)
+        """See core.ports.Shell.connect."""
+        with self._watchdog.watch(timeout_s) as leash, self._pool.lease(host, leash):
+            pass
+
+    def host_keys(self, host: Host, *, timeout_s: float = SCAN_TIMEOUT_S) -> tuple[str, ...]:
+        """The keys a host shows, one per type, as `TYPE BASE64`, also through its jump host. It is not logged in there.
+
+        Raises HostUnreachable, and what the jump host's own login raises.
+        """
+        with self._watchdog.watch(timeout_s) as leash:
+            dial, done = self._pool.dial(host, leash)
+            try:
+                return hostkeys.read(host, leash, dial)
+            finally:
+                done()
 
     def close(self) -> None:
-        """Close all connections; those through a jump host first, because closing them early can kill the jump's."""
-        with self._lock:
-            kept, self._kept = self._kept, {}
-            retired, self._retired = self._retired, []
-        through = [name for name in kept if name in self._inventory.hosts and self._inventory.hosts[name].jump]
-        for transport in (*retired, *(kept[name] for name in through), *kept.values()):
-            transport.close()
+        """See core.ports.Shell.close. Calls under way end with ConnectionLost; no thread is left."""
+        self._pool.close()
+        self._watchdog.stop()
 
-    # ------------------------------------------------------------ connections
-
-    def _transport(self, host: Host, timeout_s: float, *, fresh: bool) -> paramiko.Transport:
-        with self._lock:
-            lock = self._host_locks.setdefault(host.name, threading.Lock())
-        with lock:
-            known = self._kept.get(host.name)
-            if known is not None and not fresh and known.is_active():
-                return known
-            opened = self._open(host, timeout_s, ())
-            with self._lock:
-                before = self._kept.pop(host.name, None)
-                self._kept[host.name] = opened
-            if before is not None:
-                self._retire(host, before)
-            return opened
-
-    def _retire(self, host: Host, transport: paramiko.Transport) -> None:
-        """Close a replaced connection; one through a jump host only with all others (facts: lab, section 4)."""
-        if host.jump:
-            with self._lock:
-                self._retired.append(transport)
-        else:
-            transport.close()
-
-    def _open(self, host: Host, timeout_s: float, through: tuple[str, ...]) -> paramiko.Transport:
-        if host.jump is None:
-            with self._opening, WATCHDOG.watch(None, timeout_s) as leash:
-                sock = open_socket(host, leash)
-                leash.sock = sock
-                return open_transport(host, sock, self._secrets, leash)
-        jump = self._inventory.hosts.get(host.jump)
-        if jump is None or host.jump in (*through, host.name):
-            raise ConfigurationError(f"the jump host {host.jump} is unknown or leads in a circle", where=host.name)
-        started = time.monotonic()
-        carrier = self._transport(jump, timeout_s, fresh=False)
-        left = max(0.05, timeout_s - (time.monotonic() - started))
-        with WATCHDOG.watch(None, left) as leash:
+    @contextmanager
+    def _session(self, host: Host, leash: Leash, *, fresh: bool) -> Iterator[tuple[Connection, paramiko.Channel]]:
+        """A connection and a channel in it, for one script. Opening it tells whether a kept one is still alive."""
+        with ExitStack() as held:
+            connection = held.enter_context(self._pool.lease(host, leash, fresh=fresh))
             try:
-                channel = carrier.open_channel(
-                    "direct-tcpip", (host.address, host.port), ("127.0.0.1", 0), timeout=leash.left()
-                )
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise HostUnreachable(f"not reached through {jump.name}: {error}", where=host.name) from None
-            channel.settimeout(leash.left())
-            leash.sock = channel
-            return open_transport(host, channel, self._secrets, leash)
+                channel = held.enter_context(_channel(connection, leash))
+            except Stale:
+                self._pool.retire(connection)
+                held.close()
+                connection = held.enter_context(self._pool.lease(host, leash))
+                channel = held.enter_context(_channel(connection, leash))
+            yield connection, channel
 
 
-def _socket(transport: paramiko.Transport) -> Cuttable:
-    return transport.sock
-
-
-@lru_cache
-def _script(name: str) -> bytes:
-    if not re.fullmatch(r"[a-z0-9_]+\.sh", name):
-        raise ConfigurationError(f"not a remote script: {name!r}")
-    return (files("irflow.remote") / name).read_bytes()
-
-
-def _command(host: Host, args: Sequence[str]) -> str:
-    """The command line. Every argument is checked and quoted; the environment is ours alone."""
-    for argument in args:
-        if not _ARGUMENT.fullmatch(argument):
-            raise ConfigurationError(f"refusing to send the argument {argument!r}", where=host.name)
-    quoted = " ".join(f"'{argument}'" for argument in args)
-    clean = f'env -i PATH={_PATH} LC_ALL=C TZ=UTC HOME=/root IRFLOW_CONNECTION="$SSH_CONNECTION" sh -s -- {quoted}'
-    return f"umask 077; exec {'sudo -n ' if host.sudo else ''}{clean}"
-
-
-def _exchange(
-    transport: paramiko.Transport, line: str, script: bytes, leash: Leash, max_output: int
-) -> tuple[int | None, bytes, bytes]:
-    """Run one command; the status is None when the connection ended without one. Raises paramiko's errors."""
-    channel = transport.open_session(timeout=leash.left())
+@contextmanager
+def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]:
+    """A session channel, closed at the end. Raises Stale, HostUnreachable."""
+    if not connection.sessions.acquire(timeout=leash.left()):
+        raise HostUnreachable("scripts already running there left no session free in time", where=connection.name)
     try:
-        channel.settimeout(leash.left())
-        channel.exec_command(line)
-        channel.sendall(script)
-        channel.shutdown_write()
-        err: list[bytes] = []
-        reader = threading.Thread(target=_drain, args=(channel, err, max_output), daemon=True)
-        reader.start()
-        out, size = [], 0
-        while chunk := channel.recv(_CHUNK):
-            size += len(chunk)
-            if size > max_output:
-                raise paramiko.SSHException(f"more than {max_output} bytes of output")
-            out.append(chunk)
-        reader.join(leash.left())
-        if leash.fired or not channel.status_event.wait(leash.left()) or channel.exit_status < 0:
-            return None, b"", b""
-        return channel.exit_status, b"".join(out), b"".join(err)
+        channel = connection.channel(leash)
+        with leash.cutting(connection.transport.sever):
+            try:
+                yield channel
+            finally:
+                channel.close()
     finally:
-        channel.close()
+        connection.sessions.release()
 
 
-def _drain(channel: paramiko.Channel, into: list[bytes], most: int) -> None:
-    """Standard error, read beside standard output so that neither blocks the other; capped."""
-    size = 0
-    try:
-        while chunk := channel.recv_stderr(_CHUNK):
-            size += len(chunk)
-            if size <= most:
-                into.append(chunk)
-    except OSError:
-        return
+def _completed(host: Host, said: Said, seconds: float) -> Completed:
+    """The result of a script that ran. Raises LoginFailed when it was sudo that said no: nothing was run then."""
+    done = Completed(said.status or 0, b"".join(said.stdout), b"".join(said.stderr), seconds)
+    if host.sudo and done.status == 1 and not done.stdout and done.stderr.startswith(b"sudo: "):
+        raise LoginFailed(
+            f"sudo refused {host.user}: {done.stderr.decode('utf-8', 'replace').strip()[:_TAIL]}",
+            where=host.name,
+            hint=f"Allow it on the host: {host.user} ALL=(root) NOPASSWD: ALL",
+        )
+    return done
 
 
-def _lost(host: Host, script: str, leash: Leash, timeout_s: float, error: Exception | None) -> HostError:
+def _lost(host: Host, name: str, leash: Leash, max_output: int, error: Exception) -> DeadlineExceeded | ConnectionLost:
     """What to raise when there is no exit status: the script may have done its work or not."""
-    if leash.fired or isinstance(error, TimeoutError):
-        return DeadlineExceeded(f"{script} was cut off after {timeout_s:.1f} s", where=host.name)
-    why = f": {error}" if error else ""
-    return ConnectionLost(f"the connection ended without an exit status during {script}{why}", where=host.name)
+    if isinstance(error, TooMuchOutput):
+        return ConnectionLost(f"{name} was cut off: it wrote more than {max_output} bytes", where=host.name)
+    if leash.passed or isinstance(error, TimeoutError):
+        return DeadlineExceeded(f"{name} was cut off after {leash.deadline.seconds:g} s", where=host.name)
+    said = "" if isinstance(error, NoStatus) else f": {error}".rstrip(": ")
+    return ConnectionLost(f"the connection ended during {name} without an exit status{said}", where=host.name)
+
+
+class _NoSecrets:
+    """For looks that never log in."""
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        """Never asked."""
+        raise AssertionError(f"{ref} was asked for without a login")
+
+
+def scan_host_keys(host: Host, *, timeout_s: float = SCAN_TIMEOUT_S) -> tuple[str, ...]:
+    """The keys a host shows, one per type, as `TYPE BASE64`; nothing is logged in.
+
+    A host behind a jump host needs SshShell.host_keys. Raises HostUnreachable.
+    """
+    shell = SshShell(_NoSecrets(), Inventory())
+    try:
+        return shell.host_keys(host, timeout_s=timeout_s)
+    finally:
+        shell.close()

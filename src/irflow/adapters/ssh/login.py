@@ -1,0 +1,68 @@
+"""The responder's own key and certificate, in memory for one login."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+
+from irflow.core.errors import ConfigurationError
+from irflow.core.inventory import Host
+from irflow.core.secret import SecretRef, SecretStore
+
+_KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
+    """The host's login key, with its certificate where the inventory names one.
+
+    Raises what the secret store raises, and ConfigurationError for a key or certificate that cannot be used.
+    """
+    key = _parse(host, secrets.resolve(SecretRef.parse(host.key)).reveal())
+    if host.certificate:
+        try:
+            key.load_certificate(Path(host.certificate).expanduser().read_text("ascii"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"the certificate {host.certificate} cannot be read: {(error.strerror or '').lower()}", where=host.name
+            ) from None
+        except (ValueError, paramiko.SSHException):
+            raise ConfigurationError(
+                f"{host.certificate} is not an SSH certificate for the key {host.key}",
+                where=host.name,
+                hint="Name the *-cert.pub file that was signed for this key",
+            ) from None
+    return key
+
+
+def _parse(host: Host, secret: bytes) -> paramiko.PKey:
+    text = secret.decode("ascii", "replace") + "\n"
+    for kind in _KINDS:
+        try:
+            return kind.from_private_key(io.StringIO(text))
+        except (paramiko.SSHException, ValueError, IndexError, TypeError):
+            continue  # of another type; paramiko has no way to ask
+    raise ConfigurationError(
+        f"{host.key} is not an ed25519, ECDSA or RSA private key without a passphrase",
+        where=host.name,
+        hint="Make one: ssh-keygen -t ed25519 -N '' -f FILE",
+    )
+
+
+def refusal_hint(host: Host) -> str:
+    """What to do about a refused login; names a certificate that has run out."""
+    if not host.certificate:
+        return f"Put the responder's public key into the authorized_keys of {host.user} on the host"
+    try:
+        found = load_ssh_public_identity(Path(host.certificate).expanduser().read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if isinstance(found, SSHCertificate):
+        now = datetime.now(UTC).timestamp()
+        if not found.valid_after <= now < found.valid_before:
+            ends = datetime.fromtimestamp(min(found.valid_before, 253402300799), UTC)  # 9999: datetime knows no more
+            return f"The certificate {host.certificate} is not valid now, it ran until {ends:%Y-%m-%d %H:%M} UTC"
+    return f"Must the host trust the authority of {host.certificate}, and does the certificate name {host.user}?"

@@ -1,0 +1,262 @@
+"""Connections kept open per host: shared by calls, replaced when dead or asked for fresh, closed when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import paramiko
+
+from irflow.adapters.ssh.connect import Stream, log_in, open_socket
+from irflow.adapters.ssh.transport import Transport
+from irflow.adapters.ssh.watchdog import Leash, Watchdog
+from irflow.core.errors import ConfigurationError, HostUnreachable
+from irflow.core.inventory import Host, Inventory
+from irflow.core.secret import SecretStore
+
+PATIENCE_S = 3.0
+"""How long a connection that has served before may take to open a channel; then it is given up for a new one."""
+
+SESSIONS = 8
+"""Scripts at once over one connection; sshd allows 10 by default (MaxSessions in sshd_config(5))."""
+
+
+class Stale(HostUnreachable):
+    """A kept connection opens no channel any more; nothing was sent over it, so another one may be tried."""
+
+
+@dataclass(eq=False)
+class Connection:
+    """One login at a host.
+
+    name: the host's. carrier: the jump host's connection it runs over. users: calls, and connections carried, that need
+    it. served: whether it was used before, so that it may have died unnoticed. retired: closes with its last user.
+    idle_since: time.monotonic() when the last user left.
+    """
+
+    name: str
+    transport: Transport
+    carrier: Connection | None = None
+    users: int = 0
+    served: bool = False
+    retired: bool = False
+    idle_since: float = 0.0
+    sessions: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(SESSIONS))
+
+    def channel(self, leash: Leash, to: tuple[str, int] | None = None) -> paramiko.Channel:
+        """A session, or a stream to an address as this host sees it. Nothing is sent in it yet.
+
+        Raises Stale when the connection has served before and seems to have died since, HostUnreachable otherwise.
+        """
+        served, self.served = self.served, True
+        patience = min(leash.left(), PATIENCE_S) if served else leash.left()
+        try:
+            with leash.cutting(self.transport.sever):
+                return self.transport.open("direct-tcpip" if to else "session", patience, to)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            refused = isinstance(error, paramiko.ChannelException)
+            if served and not leash.passed and not (refused and to):
+                raise Stale("the kept connection opens no channel", where=self.name) from None
+            why = "not in time" if leash.passed else str(error) or type(error).__name__
+            raise HostUnreachable(f"logged in, but no channel was opened: {why}", where=self.name) from None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it looks alive, and what it runs over does. Whether it is, the next channel tells."""
+        return (
+            not self.retired
+            and self.transport.is_active()
+            and (self.carrier is None or self.carrier.transport.is_active())
+        )
+
+
+@dataclass
+class _Slot:
+    """The place of one host. opening: held by whoever connects."""
+
+    opening: threading.Lock = field(default_factory=threading.Lock)
+    kept: Connection | None = None
+
+
+class Pool:
+    """The connections of one shell. parallel: most logins under way at once. idle_s: an unused one is closed then."""
+
+    def __init__(
+        self, secrets: SecretStore, inventory: Inventory, watchdog: Watchdog, *, parallel: int, idle_s: float
+    ) -> None:
+        self._secrets, self._inventory, self._watchdog = secrets, inventory, watchdog
+        self._idle_s = idle_s
+        self._logins = threading.BoundedSemaphore(parallel)
+        self._lock = threading.Lock()
+        self._slots: dict[Hashable, _Slot] = {}
+        self._open: dict[Connection, None] = {}
+        self._sweeping = False
+        self._closed = threading.Event()
+
+    @contextmanager
+    def lease(self, host: Host, leash: Leash, *, fresh: bool = False) -> Iterator[Connection]:
+        """A connection to the host for the length of the block: the kept one, or a new one that is kept from now on.
+
+        Raises what irflow.adapters.ssh.connect.log_in raises, ConfigurationError for a jump host that leads nowhere.
+        """
+        connection = self._take(host, leash, fresh, ())
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def retire(self, connection: Connection) -> None:
+        """Use it no more; it closes when its last user leaves."""
+        with self._lock:
+            connection.retired = True
+            for slot in self._slots.values():
+                if slot.kept is connection:
+                    slot.kept = None
+            unused = connection.users == 0
+        if unused:
+            self._end(connection)
+
+    def dial(self, host: Host, leash: Leash) -> tuple[Callable[[], Stream], Callable[[], None]]:
+        """(what makes a stream to the host's SSH port, what to call when they are all done)."""
+        dial, carrier = self._way(host, leash, ())
+        return dial, lambda: self._give_back(carrier) if carrier is not None else None
+
+    def close(self) -> None:
+        """Close all connections, those through a jump host first. Calls under way see their connection end."""
+        with self._lock:
+            self._closed.set()
+            self._slots.clear()
+            everything = sorted(self._open, key=lambda one: one.carrier is None)
+        for connection in everything:
+            connection.transport.sever()
+        for connection in everything:
+            connection.transport.end()
+        with self._lock:
+            self._open.clear()
+
+    # ------------------------------------------------------------ taking and giving back
+
+    def _take(self, host: Host, leash: Leash, fresh: bool, trail: tuple[str, ...]) -> Connection:
+        with self._lock:
+            if self._closed.is_set():
+                raise HostUnreachable("irflow is closing its connections; nothing was sent", where=host.name)
+            slot = self._slots.setdefault(_identity(host), _Slot())
+            if not fresh and (known := self._use(slot)) is not None:
+                return known
+        if not slot.opening.acquire(timeout=leash.left()):
+            raise HostUnreachable("somebody else's attempt to connect is still under way", where=host.name)
+        try:
+            with self._lock:
+                if not fresh and (known := self._use(slot)) is not None:
+                    return known
+            connection = self._connect(host, leash, trail)
+            with self._lock:
+                before, slot.kept = slot.kept, connection
+                late = self._closed.is_set()
+        finally:
+            slot.opening.release()
+        if before is not None:
+            self.retire(before)
+        if late:
+            self._give_back(connection)
+            self.retire(connection)
+            raise HostUnreachable("irflow is closing its connections; nothing was sent", where=host.name)
+        return connection
+
+    def _use(self, slot: _Slot) -> Connection | None:
+        """The slot's connection with one user more, if it looks alive. The lock is held."""
+        if slot.kept is None or not slot.kept.usable:
+            return None
+        slot.kept.users += 1
+        return slot.kept
+
+    def _give_back(self, connection: Connection) -> None:
+        with self._lock:
+            connection.users -= 1
+            connection.idle_since = time.monotonic()
+            unused = connection.retired and connection.users == 0
+            sweep, self._sweeping = not self._sweeping, True
+        if unused:
+            self._end(connection)
+        if sweep:
+            self._watchdog.at(time.monotonic() + self._idle_s, self._sweep)
+
+    def _end(self, connection: Connection) -> None:
+        """Sever it; its thread cleans up. What it ran over has one user less."""
+        with self._lock:
+            if self._open.pop(connection, self) is self:
+                return  # somebody else ends it
+        connection.transport.sever()
+        if connection.carrier is not None:
+            self._give_back(connection.carrier)
+
+    def _sweep(self) -> float | None:
+        """Close what was idle for too long; called by the watchdog. Returns seconds until the next sweep."""
+        now = time.monotonic()
+        with self._lock:
+            idle = [one for one in self._open if one.users == 0 and now - one.idle_since >= self._idle_s]
+            soonest = min((one.idle_since for one in self._open if one not in idle), default=None)
+            self._sweeping = soonest is not None
+        for connection in idle:
+            self.retire(connection)
+        return None if soonest is None else max(self._idle_s / 10, soonest + self._idle_s - now)
+
+    # ------------------------------------------------------------ connecting
+
+    def _connect(self, host: Host, leash: Leash, trail: tuple[str, ...]) -> Connection:
+        """A new connection with one user. A jump host's connection that died unnoticed is replaced once."""
+        try:
+            return self._connect_once(host, leash, trail)
+        except Stale:
+            return self._connect_once(host, leash, trail)
+
+    def _connect_once(self, host: Host, leash: Leash, trail: tuple[str, ...]) -> Connection:
+        dial, carrier = self._way(host, leash, trail)
+        try:
+            transport = log_in(host, self._secrets, leash, dial, self._logins)
+        except BaseException:
+            if carrier is not None:
+                self._give_back(carrier)
+            raise
+        connection = Connection(host.name, transport, carrier, users=1)
+        with self._lock:
+            self._open[connection] = None
+        return connection
+
+    def _way(self, host: Host, leash: Leash, trail: tuple[str, ...]) -> tuple[Callable[[], Stream], Connection | None]:
+        """How to make streams to a host, and the jump host's connection they use, with one user more."""
+        if host.jump is None:
+            return lambda: open_socket(host, leash), None
+        trail = (*trail, host.name)
+        jump = self._inventory.hosts.get(host.jump)
+        if jump is None or jump.name in trail:
+            wrong = (
+                "is not in the inventory" if jump is None else f"leads in a circle: {' - '.join((*trail, host.jump))}"
+            )
+            raise ConfigurationError(
+                f"the jump host {host.jump} {wrong}", where=host.name, hint="Correct `jump` in inventory.yaml"
+            )
+        carrier = self._take(jump, leash, False, trail)
+        return lambda: self._tunnel(host, jump.name, carrier, leash), carrier
+
+    def _tunnel(self, host: Host, jump: str, carrier: Connection, leash: Leash) -> paramiko.Channel:
+        try:
+            return carrier.channel(leash, (host.address, host.port))
+        except Stale:
+            self.retire(carrier)
+            raise
+        except HostUnreachable as error:
+            raise HostUnreachable(
+                f"{host.address} port {host.port} through {jump}: {error.message}",
+                where=host.name,
+                hint="May the jump host forward (AllowTcpForwarding), and does it reach the host?",
+            ) from None
+
+
+def _identity(host: Host) -> Hashable:
+    """What makes a connection one to this host as the inventory describes it now."""
+    login = (host.user, host.key, host.certificate)
+    return (host.name, host.address, host.port, *login, host.host_keys, host.jump, host.netns)

@@ -73,27 +73,38 @@ def prepare(
 
 
 def begin(
-    wired: Runtime, operator: Operator, incident: Incident, plan: Plan, *, approve: bool, to_prefect: bool
+    wired: Runtime,
+    operator: Operator,
+    incident: Incident,
+    plan: Plan,
+    arguments: Mapping[str, Json],
+    *,
+    approve: bool,
+    to_prefect: bool,
 ) -> tuple[Incident, Plan]:
-    """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role."""
+    """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
-    def work(tx: Transaction) -> Incident:
-        found = incident
+    A new incident gets its number only now, so its plan is made once more: texts may name it.
+    """
+
+    def work(tx: Transaction) -> tuple[Incident, Plan]:
+        found, exact = incident, plan
         if not incident.number:
             hosts = tuple(dict.fromkeys(step.target for step in plan.steps if step.target))
             found = tx.open_incident(incident.model_copy(update={"hosts": hosts}), f"operator:{operator.name}")
-        record_plan(wired.engine, tx, plan)
-        if approve and plan.people:
-            decisions.decide(tx, found.id, operator, method="os-account", digest=plan.digest, yes=True)
+            exact = plan_runbook(wired.engine.catalog, found, plan.steps[0].runbook, arguments)
+        record_plan(wired.engine, tx, exact)
+        if approve and exact.people:
+            decisions.decide(tx, found.id, operator, method="os-account", digest=exact.digest, yes=True)
         if to_prefect:
-            data: dict[str, Json] = {"phase": plan.phase, "key": f"{found.id}/{plan.phase}/{plan.digest[:12]}"}
+            data: dict[str, Json] = {"phase": exact.phase, "key": f"{found.id}/{exact.phase}/{exact.digest[:12]}"}
             tx.append(found.id, Draft(Kind.RUN_REQUESTED, wired.engine.actor, data))
             tx.enqueue("flow", {"incident": found.id, **data})
-        return found
+        return found, exact
 
-    found = wired.engine.ports.store.transact(work)
-    wake(wired.configuration.settings.responder_socket)
-    return found, plan
+    found, exact = wired.engine.ports.store.transact(work)
+    wake(wired.settings.responder_socket)
+    return found, exact
 
 
 def run_here(wired: Runtime, incident: Incident, plan: Plan) -> RunResult:

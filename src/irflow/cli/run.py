@@ -44,7 +44,7 @@ def run(
         if dry_run:
             dump({**plan.model_dump(mode="json"), "digest": plan.digest}) if json else show_plan(plan)
             return
-        found, plan = begin(wired, operator, found, plan, approve=yes, to_prefect=not local)
+        found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local)
         if not local:
             say(f"{found.number}: {plan.phase} is on its way; see irflow incidents show {found.number}")
             return

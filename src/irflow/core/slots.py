@@ -47,6 +47,12 @@ class Slots:
         self._waiting: list[_Ticket] = []
 
     @property
+    def cutting(self) -> bool:
+        """Whether something is being cut off or confirmed, or waits for that."""
+        busy = self._held[Rank.CUT] + self._held[Rank.CONFIRM]
+        return busy > 0 or any(ticket.rank is not Rank.OTHER for ticket in list(self._waiting))
+
+    @property
     def waiting(self) -> int:
         """How much work is queued."""
         return len(self._waiting)

@@ -125,6 +125,8 @@ def _play(scene: _Scene, scenario: str, sabotage: str | None, started: float, re
     people = _operators(scene, incident)
     contained = _wait_contained(scene.store, incident.id, victims, report, sent_at)
     results = checks.score(probes, before, checks.ask(probes))
+    if not all(one.passed for one in results):
+        contained = None  # claimed, but not so
     problems = _answer_everything(people, report)
     status = fold(scene.store.events(incident.id))
     results += [*_released(scene), *_evidence(scene, status), *problems]

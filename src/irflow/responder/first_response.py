@@ -13,6 +13,10 @@ from irflow.core.errors import IrflowError
 from irflow.core.phase import PhaseResult, execute
 from irflow.core.playbook import Phase
 
+PLANNING_S = 0.25
+"""Before the first host is worked on, there is a plan to make."""
+MOST_PATIENCE_S = 5.0
+
 log = logging.getLogger(__name__)
 
 
@@ -24,6 +28,7 @@ class FirstResponse:
         self._executor = ThreadExecutor()
         self._lock = threading.Lock()
         self._active: dict[str, bool] = {}
+        self._began = float("-inf")
 
     def start(self, incident: str) -> bool:
         """Reserve an incident. False when it is being worked on; it is then gone through once more afterwards."""
@@ -32,6 +37,7 @@ class FirstResponse:
                 self._active[incident] = True
                 return False
             self._active[incident] = False
+            self._began = self._engine.ports.clock.monotonic()
             return True
 
     def run(self, incident: str) -> PhaseResult | None:
@@ -54,6 +60,16 @@ class FirstResponse:
         """Whether this process is working on the incident."""
         with self._lock:
             return incident in self._active
+
+    def cutting(self) -> bool:
+        """Whether hosts are being cut off right now: until then, and for at most MOST_PATIENCE_S, flow runs wait.
+
+        Prefect would otherwise take the processor away from what counts; it delays nothing, least of all this.
+        """
+        with self._lock:
+            age = self._engine.ports.clock.monotonic() - self._began
+            young = bool(self._active) and age < MOST_PATIENCE_S
+        return young and (age < PLANNING_S or self._engine.slots.cutting)
 
     def close(self) -> None:
         """Wait for what runs."""

@@ -18,6 +18,7 @@ from irflow.responder.watch import LeaseKeeper, anchor, watch_clocks
 log = logging.getLogger(__name__)
 
 LEADER_TTL_S = 5.0
+HELD_POLL_S = 0.1
 
 
 class Responder:
@@ -42,7 +43,7 @@ class Responder:
         try:
             while not self._stop.is_set():
                 self._tick()
-                socket_.wait(poll)
+                socket_.wait(HELD_POLL_S if self._outbox.holding else poll)
         finally:
             socket_.close()
             self._outbox.close()

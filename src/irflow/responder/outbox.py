@@ -32,6 +32,8 @@ class Outbox:
         self._engine, self._first, self._starter, self._channel = engine, first, starter, channel
         self._respond_here = respond
         self._working: set[str] = set()
+        self.holding = False
+        """Whether flow runs are held back while hosts are being cut off."""
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="outbox")
         self._senders = ThreadPoolExecutor(4, thread_name_prefix="notify")
 
@@ -45,7 +47,9 @@ class Outbox:
                     count += 1
                     self._working.add(item.id)
                     self._pool.submit(self._guarded, item)
-            for item in store.take(["flow"], owner, lease_s=LEASE_S) if self._starter else ():
+            self.holding = self._first.cutting()
+            flows = self._starter is not None and not self.holding
+            for item in store.take(["flow"], owner, lease_s=LEASE_S) if flows else ():
                 count += 1
                 self._pool.submit(self._guarded, item)
         for item in store.take(["notify"], owner, lease_s=60.0):

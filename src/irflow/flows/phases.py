@@ -1,96 +1,121 @@
-"""The flows: one per phase of an incident, one for a runbook by itself. The journal is the truth; these drive it."""
+"""The flows of the four phases and of a runbook by itself; a run takes its phase as far as it goes without people."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import logging
+from typing import Annotated, Any
 
-from prefect import Flow, flow, get_run_logger
+import httpx
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.exceptions import PrefectException
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+from ulid import ULID
 
-from irflow.config import default_home
 from irflow.core.errors import IrflowError, UsageError
+from irflow.core.incident import Incident
 from irflow.core.phase import PhaseResult, execute
 from irflow.core.playbook import Phase
-from irflow.flows.artifacts import leave_artifacts
-from irflow.flows.executor import PrefectExecutor
-from irflow.wiring import load, open_runtime
+from irflow.core.status import State as StepState
+from irflow.flows.artifacts import publish
+from irflow.flows.executor import MOST_THREADS, PrefectExecutor
+from irflow.flows.installation import configuration
+from irflow.flows.plain import plain
+from irflow.wiring import open_runtime
 
-MOST_TASKS = 256
-"""Waiting threads are cheap; the engine's slots decide how many hosts are worked on at once."""
+log = logging.getLogger(__name__)
+
+IncidentName = Annotated[
+    str,
+    Field(title="Incident", description="Its number (IR-2026-0001) or ULID.", pattern=r"^[A-Za-z0-9-]{4,40}$"),
+]
+RunPhase = Annotated[
+    str, Field(title="Run", description="`run-N` as given by `irflow run`.", pattern=r"^run-[0-9]{1,6}$")
+]
+
+MOST_NAMED = 5
+"""Open items named in a state's message; the artifacts have them all."""
+
+
+def _runner() -> Any:  # Prefect's own annotations do not fit together here
+    return ThreadPoolTaskRunner(max_workers=MOST_THREADS)
 
 
 def run_phase(incident: str, phase: str) -> State[Any]:
-    """Run one phase of an incident as far as it goes without a person.
-
-    Returns Completed, Completed named AwaitingApproval, or Failed naming what is open. A second run at the same time,
-    a retried or a forced one adopts what is done or under way.
-    """
-    log = get_run_logger()
-    with open_runtime(load(default_home()), process="flow") as wired:
-        found = wired.store.find_incident(incident)
-        if found is None:
-            raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
-        executor = PrefectExecutor(found.id)
-        try:
-            result = execute(wired.engine, found.id, phase, executor, run_id=str(flow_run.id), kind="prefect")
-        except IrflowError as error:
-            log.error("%s", error)
-            return Failed(message=str(error)[:1000])
-        leave_artifacts(found.number, wired.engine.status(found.id), result)
-    for line in result.open_items:
-        log.info("open: %s", line)
-    return _state(result)
+    """Run one phase of one incident and say how it stands. The journal decides what is left to do, not Prefect."""
+    try:
+        with open_runtime(configuration(), process="flow") as wired:
+            found = wired.store.find_incident(incident)
+            if found is None:
+                raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
+            _name_run(found, phase)
+            with PrefectExecutor(found.id) as executor:
+                run_id = f"{runtime.flow_run.id or 'direct'}/{ULID()}"
+                result = execute(wired.engine, found.id, phase, executor, run_id=run_id, kind="prefect")
+            publish(found, wired.engine.status(found.id).plan(phase), result)
+            return final_state(result)
+    except IrflowError as error:
+        log.error("%s", error)
+        return Failed(message=plain(error))
 
 
-def _state(result: PhaseResult) -> State[Any]:
+def final_state(result: PhaseResult) -> State[Any]:
+    """How the end of a run looks in Prefect."""
     if result.state == "ended":
         return Completed(message=f"{result.phase} has ended")
-    items = "; ".join(result.open_items)[:1000]
     if result.state == "awaiting_approval":
-        return Completed(name="AwaitingApproval", message=items)
-    return Failed(message=f"{result.state}: {items}")
+        asked = [key for key, one in result.steps.items() if one.state is StepState.AWAITING]
+        return Completed(name="AwaitingApproval", message=_named("waiting for a person", asked))
+    if result.state == "blocked":
+        return Failed(message=_named("open", result.open_items))
+    return Completed(name="Unfinished", message=_named("not finished by this run", result.open_items))
 
 
-def _settings(name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "retries": 0,
-        "persist_result": False,
-        "task_runner": ThreadPoolTaskRunner(max_workers=MOST_TASKS),
-    }
+def _named(what: str, items: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+    return f"{what}: " + "; ".join(plain(item, 160) for item in items[:MOST_NAMED]) + more
 
 
-@flow(**_settings(Phase.DETECTION))
-def detection(incident: str) -> State[Any]:
-    """Detection: facts from the hosts, classify, tell the team, begin the document."""
-    return run_phase(incident, Phase.DETECTION)
+def _name_run(incident: Incident, phase: str) -> None:
+    """Runs that irflow asked for bear their name already; those started in Prefect's UI get it here."""
+    name = f"{incident.number} {phase}"
+    if runtime.flow_run.id is None or runtime.flow_run.name == name:
+        return
+    tags = {*runtime.flow_run.tags, "irflow", incident.number, phase}
+    with contextlib.suppress(httpx.HTTPError, PrefectException):
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(runtime.flow_run.id, name=name, tags=sorted(tags))
 
 
-@flow(**_settings(Phase.CONTAINMENT))
-def containment(incident: str) -> State[Any]:
-    """Containment: snapshot, cut off, collect evidence; adopts what the first response has done."""
-    return run_phase(incident, Phase.CONTAINMENT)
+@flow(name=Phase.DETECTION.value, retries=0, persist_result=False, task_runner=_runner())
+def detection(incident: IncidentName) -> State[Any]:
+    """Look at the hosts, classify, tell the team, begin the document."""
+    return run_phase(incident, Phase.DETECTION.value)
 
 
-@flow(**_settings(Phase.RECOVERY))
-def recovery(incident: str) -> State[Any]:
-    """Recovery: check integrity, bring hosts back after a person's yes."""
-    return run_phase(incident, Phase.RECOVERY)
+@flow(name=Phase.CONTAINMENT.value, retries=0, persist_result=False, task_runner=_runner())
+def containment(incident: IncidentName) -> State[Any]:
+    """Cut off what is compromised, and prove it. Adopts what the first response is doing or has done."""
+    return run_phase(incident, Phase.CONTAINMENT.value)
 
 
-@flow(**_settings(Phase.LESSONS_LEARNED))
-def lessons_learned(incident: str) -> State[Any]:
-    """Lessons learned: the review, from the journal."""
-    return run_phase(incident, Phase.LESSONS_LEARNED)
+@flow(name=Phase.RECOVERY.value, retries=0, persist_result=False, task_runner=_runner())
+def recovery(incident: IncidentName) -> State[Any]:
+    """Check integrity, and bring hosts back once a person has agreed."""
+    return run_phase(incident, Phase.RECOVERY.value)
 
 
-@flow(**_settings("runbook"))
-def runbook(incident: str, phase: str) -> State[Any]:
-    """A runbook by itself: `irflow run RUNBOOK` has planned it as `run-N` of its incident."""
+@flow(name=Phase.LESSONS_LEARNED.value, retries=0, persist_result=False, task_runner=_runner())
+def lessons_learned(incident: IncidentName) -> State[Any]:
+    """Write the review from the journal."""
+    return run_phase(incident, Phase.LESSONS_LEARNED.value)
+
+
+@flow(name="runbook", retries=0, persist_result=False, task_runner=_runner())
+def runbook(incident: IncidentName, phase: RunPhase) -> State[Any]:
+    """Run a runbook by itself, whose plan `irflow run` has put in force; Prefect alone can start nothing new."""
     return run_phase(incident, phase)
-
-
-PHASE_FLOWS: tuple[Flow[Any, Any], ...] = (detection, containment, recovery, lessons_learned, runbook)

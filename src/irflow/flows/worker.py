@@ -1,178 +1,191 @@
-"""The worker: takes flow runs from the pool and has each forked from the preloaded parent.
+"""`irflow worker`: preload, fork the zygote, then take flow runs from Prefect until told to stop.
 
-It runs only the flows shipped in irflow, by name. A deployment's entrypoint, pull steps, command, environment and job
-variables are never looked at: Prefect's API would otherwise be code execution beside the SSH keys.
+Prefect finds worker types by importing this module (entry point `prefect.collections`). To run the worker, Prefect must
+not be imported before its environment is set; hence the late imports.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import logging
 import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from irflow.flows.zygote import fork_zygote
+import httpx
+
+from irflow.config import Settings
+from irflow.core.errors import ServiceMissing
+from irflow.flows import environment, installation, zygote
+
+if "prefect" in sys.modules:  # Prefect is looking for worker types
+    from irflow.flows.worker_type import IrflowWorker as IrflowWorker
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
-    from prefect.client.schemas.objects import FlowRun
+    from irflow.flows.forks import Forks
 
-    from irflow.config import Settings
+log = logging.getLogger(__name__)
 
-QUERY_S = "0.25"
-"""How often the pool is asked; with Prefect's default of 10 s a run would wait for that (facts: prefect, section 2)."""
+POLL_S = 0.25
+SYNC_S = 15.0
+RETRY_S = 1.0
+REGISTER_TRIES = 20
+PREFECT_WITHIN_S = 120.0
+READY_FILE = "worker.ready"
 
 
-class Zygote:
-    """Our side of the socket to the preloaded parent."""
+def run_worker(settings: Settings, *, poll_s: float = POLL_S) -> None:
+    """Work until SIGTERM or SIGINT. poll_s: how often Prefect is asked for runs.
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
-        self.pid = pid
-        self._sock = sock
-        self._writer: asyncio.StreamWriter | None = None
-        self._waiting: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
-        self.ready = asyncio.Event()
+    Raises ServiceMissing when Prefect does not come up, or when the preloaded parent has died: whoever supervises this
+    process starts it again.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    installation.use(settings.home.absolute())
+    environment.enter(settings, environment.client_environment(settings))
+    from irflow.flows.runs import run_one
 
-    async def listen(self) -> None:
-        """Read until the parent is gone; then this process must end too, so that it is started anew."""
-        reader, self._writer = await asyncio.open_unix_connection(sock=self._sock)
-        async for line in reader:
-            message = json.loads(line)
-            if "ready" in message:
-                self.ready.set()
-            for word in ("started", "ended"):
-                waiting = self._waiting.pop((word, message.get(word, "")), None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(message)
-        sys.stderr.write("the parent of flow runs has ended; so does the worker\n")
-        os._exit(1)
+    installation.configuration()
+    pid, sock = zygote.spawn(_refresh, run_one)
+    try:
+        asyncio.run(_Service(settings, sock, poll_s).main())
+    finally:
+        os.waitpid(pid, 0)  # it ends by itself, and its runs with it, once the socket is closed
 
-    async def run(self, run_id: str, flow: str, started: Any) -> tuple[int, int]:
-        """Have one flow run forked and wait for its end: (pid, exit status)."""
-        await self.ready.wait()
+
+def _refresh() -> None:
+    """Read the configuration anew where it has changed. A mistake in it is the next run's to report."""
+    try:
+        installation.configuration()
+    except Exception as error:  # noqa: BLE001 - the zygote must live on, whatever a file holds
+        log.error("%s", error)
+
+
+def ready_file(settings: Settings) -> Path:
+    """Exists, with the worker's process id in it, while the worker takes flow runs."""
+    return settings.run / READY_FILE
+
+
+class _Service:
+    """The worker's loops."""
+
+    def __init__(self, settings: Settings, sock: socket.socket, poll_s: float) -> None:
+        self._settings, self._sock, self._poll_s = settings, sock, poll_s
+        self._stop = asyncio.Event()
+
+    async def main(self) -> None:
+        """Run until stopped or until the zygote is gone."""
+        from irflow.flows.forks import Forks
+
         loop = asyncio.get_running_loop()
-        begun, ended = (self._waiting.setdefault((word, run_id), loop.create_future()) for word in ("started", "ended"))
-        if self._writer is None:
-            raise RuntimeError("the parent of flow runs is not connected")
-        self._writer.write(json.dumps({"run": run_id, "flow": flow}).encode() + b"\n")
-        await self._writer.drain()
-        pid = int((await begun)["pid"])
-        started(pid)
-        return pid, int((await ended)["status"])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        forks = Forks(self._sock)
+        ready = asyncio.Event()
+        tasks = [
+            asyncio.create_task(forks.listen(ready)),
+            asyncio.create_task(self._stop.wait()),
+            asyncio.create_task(self._work(forks, ready)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if not self._stop.is_set():
+                raise ServiceMissing("the preloaded parent of flow runs has died", hint="The worker has to start again")
+        finally:
+            ready_file(self._settings).unlink(missing_ok=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            forks.close()
+
+    async def _work(self, forks: Forks, ready: asyncio.Event) -> None:
+        from irflow.flows.names import POOL
+        from irflow.flows.worker_type import IrflowWorker
+
+        await ready.wait()
+        await _prefect_is_up(self._settings)
+        changed = await _registered(self._settings)
+        if changed:
+            log.info("registered %s", ", ".join(changed))
+        name = f"irflow {socket.gethostname()} {os.getpid()}"
+        async with IrflowWorker(work_pool_name=POOL, name=name, prefetch_seconds=1) as worker:
+            worker.forks = forks
+            path = ready_file(self._settings)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(str(os.getpid()))
+            log.info("the worker takes flow runs")
+            await asyncio.gather(
+                _often("asking for flow runs", worker.get_and_submit_flow_runs, self._poll_s),
+                _often("telling Prefect that this worker lives", worker.sync_with_backend, SYNC_S),
+            )
 
 
-def _worker_class() -> Any:
-    """The worker class; Prefect is imported only here, after the zygote was forked."""
-    from prefect.exceptions import InfrastructureNotFound
-    from prefect.workers.base import BaseJobConfiguration, BaseWorker, BaseWorkerResult
-
-    from irflow.flows.deployments import FLOWS, WORKER_TYPE
-
-    class IrflowResult(BaseWorkerResult):
-        """How a forked run ended."""
-
-    class IrflowWorker(BaseWorker[BaseJobConfiguration, Any, IrflowResult]):
-        """Forks each run from a preloaded parent."""
-
-        type = WORKER_TYPE
-        job_configuration = BaseJobConfiguration
-        _description = "Runs irflow's own flows, forked from a preloaded parent."
-        zygote: Zygote | None = None
-        _names: dict[UUID, str] = {}
-
-        async def run(
-            self,
-            flow_run: FlowRun,
-            configuration: BaseJobConfiguration,
-            task_status: TaskStatus[int] | None = None,
-        ) -> IrflowResult:
-            if self.zygote is None:
-                raise RuntimeError("start this worker with `irflow worker`")
-            name = self._names.get(flow_run.flow_id)
-            if name is None:
-                name = self._names[flow_run.flow_id] = (await self.client.read_flow(flow_run.flow_id)).name
-            if name not in FLOWS:
-                raise ValueError(f"irflow runs only its own flows; {name!r} is not one of them")
-            started = task_status.started if task_status else (lambda pid: None)
-            pid, status = await self.zygote.run(str(flow_run.id), name, started)
-            return IrflowResult(identifier=str(pid), status_code=status)
-
-        async def kill_infrastructure(
-            self, infrastructure_pid: str, configuration: BaseJobConfiguration, grace_seconds: int = 30
-        ) -> None:
-            pid = int(infrastructure_pid)
-            try:
-                os.kill(pid, signal.SIGTERM)
-                for _ in range(grace_seconds * 10):
-                    await asyncio.sleep(0.1)
-                    os.kill(pid, 0)
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            except PermissionError as error:
-                raise InfrastructureNotFound(f"process {pid} is not ours") from error
-
-    return IrflowWorker
-
-
-def run_worker(settings: Settings) -> None:
-    """Register the flows and work until SIGTERM or SIGINT. Waits for Prefect as long as it takes."""
-    os.environ.update(
-        {
-            "IRFLOW_HOME": str(settings.home),
-            "PREFECT_API_URL": settings.prefect_api,
-            "PREFECT_HOME": str(settings.prefect_home),
-            "PREFECT_WORKER_QUERY_SECONDS": QUERY_S,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-            "DO_NOT_TRACK": "1",
-        }
-    )
-    if settings.prefect_auth_file.exists():
-        os.environ["PREFECT_API_AUTH_STRING"] = settings.prefect_auth_file.read_text().strip()
-    pid, sock = fork_zygote()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_work(settings, pid, sock))
-
-
-async def _work(settings: Settings, pid: int, sock: socket.socket) -> None:
-    from irflow.flows.deployments import POOL, register
-
-    zygote = Zygote(pid, sock)
-    listening = asyncio.create_task(zygote.listen())
-    await _until_registered(settings, register)
-    worker_class = _worker_class()
-    worker_class.zygote = zygote
-    await zygote.ready.wait()
-    worker = worker_class(work_pool_name=POOL)
-    running = asyncio.create_task(worker.start())
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    listening.cancel()
-    if running.done():
-        running.result()
-    os._exit(0)
-
-
-async def _until_registered(settings: Settings, register: Any) -> None:
-    """Register the flows once Prefect answers; until then say once why not."""
-    import httpx
-
-    told = False
+async def _often(what: str, work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    """Do it for ever; Prefect being away is told once, and once more when it is back."""
+    away = False
     while True:
         try:
-            await register(settings)
-            return
-        except (httpx.HTTPError, OSError, RuntimeError) as error:
-            if not told:
-                sys.stderr.write(f"waiting for Prefect at {settings.prefect_api}: {error}\n")
-                told = True
-            await asyncio.sleep(0.5)
+            await work()
+            if away:
+                log.info("%s works again", what)
+            away = False
+        except Exception as error:  # noqa: BLE001 - Prefect's client raises many kinds, and none may end the worker
+            if not away:
+                log.warning("%s failed (%s); trying on", what, type(error).__name__)
+            away = True
+        await asyncio.sleep(max(every_s, RETRY_S) if away else every_s)
+
+
+async def _registered(settings: Settings) -> list[str]:
+    """Make the work pool and the deployments. Returns what was changed.
+
+    Raises ServiceMissing when Prefect goes on refusing: its SQLite answers 503 while somebody else writes.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from irflow.flows.deployments import register
+
+    for left in reversed(range(REGISTER_TRIES)):
+        try:
+            async with get_client() as client:
+                return await register(client, settings)
+        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            if not left or 400 <= status < 500:
+                raise ServiceMissing(
+                    f"Prefect takes no deployments ({status or type(error).__name__})", where=settings.prefect_api,
+                    hint=f"Look into {settings.logs / 'prefect.log'}",
+                ) from error  # fmt: skip
+            log.warning("Prefect answered %s to the deployments; trying again", status or type(error).__name__)
+        await asyncio.sleep(RETRY_S)
+    return []
+
+
+async def _prefect_is_up(settings: Settings) -> None:
+    """Wait for the API. Raises ServiceMissing when it does not come up, or does not know us."""
+    deadline = time.monotonic() + PREFECT_WITHIN_S
+    user, _, password = environment.auth_string(settings).partition(":")
+    async with httpx.AsyncClient(timeout=5, trust_env=False, auth=(user, password) if user else None) as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                reply = await client.get(f"{settings.prefect_api}/admin/version")
+                if reply.status_code in (401, 403):
+                    raise ServiceMissing(
+                        "Prefect refuses our password", where=settings.prefect_api,
+                        hint=f"Put user:password into {settings.prefect_auth_file}, mode 0600",
+                    )  # fmt: skip
+                if reply.is_success:
+                    return
+            if time.monotonic() > deadline:
+                raise ServiceMissing("Prefect does not answer", where=settings.prefect_api, hint="irflow up starts it")
+            await asyncio.sleep(0.1)

@@ -1,7 +1,7 @@
-"""A single-threaded parent with everything imported, from which every flow run is forked in milliseconds.
+"""The preloaded parent: single-threaded, it forks one process per flow run and tells when each has ended.
 
-It speaks JSON lines over a socket pair: `{"run": ID, "flow": NAME}` comes in, `{"started": ID, "pid": N}` and
-`{"ended": ID, "status": N}` go out. It is forked before its worker imports Prefect, so it has no threads to lose.
+It speaks lines of JSON over a socket. To it: {"run": ID} | {"signal": N, "of": ID}. From it: {"ready": PID} |
+{"started": ID, "pid": PID} | {"ended": ID, "status": N}, N as of waitstatus_to_exitcode.
 """
 
 from __future__ import annotations
@@ -15,132 +15,176 @@ import selectors
 import signal
 import socket
 import sys
-import threading
-from typing import NoReturn
-from uuid import UUID
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-_PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1
+END_GRACE_S = 8.0
+"""How long running flow runs may take to end their steps when the worker is gone."""
+
+Job = Callable[[str], int]
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however that happens (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies (prctl(2)). Linux only."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def fork_zygote() -> tuple[int, socket.socket]:
-    """Fork the zygote. Returns its pid and our end of the socket. Call it before any import of Prefect."""
+def single_threaded() -> bool:
+    """Whether this process has one thread, those of C libraries counted: only then is a fork without exec sound."""
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def spawn(prepare: Callable[[], None], job: Job) -> tuple[int, socket.socket]:
+    """Fork the zygote from this process, which must be single-threaded; (its pid, our end of its socket).
+
+    prepare: called in the zygote before each fork. job: runs one flow run in its own process, returns its exit status.
+    Raises RuntimeError when a thread is running already.
+    """
+    if not single_threaded():
+        raise RuntimeError("threads were started before the worker could fork; no flow run would be safe")
     ours, theirs = socket.socketpair()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return pid, ours
-    ours.close()
-    die_with_parent()
-    if os.getppid() == parent:
-        _serve(theirs)
-    os._exit(1)
-
-
-def _serve(sock: socket.socket) -> NoReturn:
-    """Fork what is asked for until the socket closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _preload()
-    if threading.active_count() != 1:
-        sys.stderr.write(f"the parent of flow runs has threads: {threading.enumerate()}\n")
-        os._exit(1)
     gc.collect()
     gc.freeze()
-    ready, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    children: dict[int, str] = {}
-    _say(sock, {"ready": os.getpid()})
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(sock, selectors.EVENT_READ)
-        waiting.register(ready, selectors.EVENT_READ)
-        buffer = b""
-        while True:
-            for key, _ in waiting.select():
-                if key.fileobj is sock:
-                    data = sock.recv(65536)
-                    if not data:
-                        os._exit(0)
-                    *lines, buffer = (buffer + data).split(b"\n")
-                    for line in lines:
-                        _start(sock, json.loads(line), children)
-                else:
-                    os.read(ready, 4096)
-            _reap(sock, children)
-
-
-def _preload() -> None:
-    """Import all that a flow run will need."""
-    import prefect.client.orchestration
-    import prefect.engine
-    import prefect.events.clients
-    import prefect.flow_engine
-    import prefect.logging.handlers
-    import prefect.results
-    import prefect.task_engine
-    import prefect.task_runners  # noqa: F401
-
-
-def _say(sock: socket.socket, message: dict[str, object]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        sock.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _start(sock: socket.socket, request: dict[str, str], children: dict[int, str]) -> None:
-    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sock.close()
-        die_with_parent()
-        os._exit(1 if os.getppid() != parent else _run(request["run"], request["flow"]))
-    children[pid] = request["run"]
-    _say(sock, {"started": request["run"], "pid": pid})
-
-
-def _reap(sock: socket.socket, children: dict[int, str]) -> None:
-    while children:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        _say(sock, {"ended": children.pop(pid, ""), "status": os.waitstatus_to_exitcode(status)})
-
-
-def _run(flow_run_id: str, flow_name: str) -> int:
-    """In the child: run one of our own flows under an existing flow run. Returns the exit status."""
-    os.environ["PREFECT__FLOW_RUN_ID"] = flow_run_id
-    from prefect.engine import handle_engine_signals
-    from prefect.flow_engine import load_flow_run, run_flow
-    from prefect.logging.handlers import APILogHandler
-
-    from irflow.flows.deployments import FLOWS
-
-    status = 0
-    try:
-        with handle_engine_signals(UUID(flow_run_id)):
-            flow = FLOWS[flow_name]
-            run = load_flow_run(flow_run_id=UUID(flow_run_id))
-            run_flow(flow, flow_run=run, return_type="state")
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 1
-    except BaseException as error:  # noqa: BLE001 - the child's last line; the worker reports the run as crashed
-        sys.stderr.write(f"flow run {flow_run_id}: {type(error).__name__}: {error}\n")
         status = 1
-    with contextlib.suppress(Exception):
-        APILogHandler().flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return status
+        try:
+            ours.close()  # so that the end of the worker closes the socket, and with it the zygote
+            status = Zygote(theirs, prepare, job).serve()
+        except BaseException:  # noqa: BLE001 - nothing of the parent's stack may run in this process
+            traceback.print_exc()
+        finally:
+            _exit(status)
+    theirs.close()
+    return pid, ours
+
+
+def _exit(status: int) -> NoReturn:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+class Zygote:
+    """Serves until its socket is closed; then it ends its children, first politely."""
+
+    def __init__(self, sock: socket.socket, prepare: Callable[[], None], job: Job) -> None:
+        self._sock, self._prepare, self._job = sock, prepare, job
+        self._children: dict[int, str] = {}
+        self._buffer = b""
+        self._wake_read, self._wake_write = os.pipe()
+
+    def serve(self) -> int:
+        """Work until the worker is gone. Returns the exit status."""
+        # A terminal's or a supervisor's signal to the whole group is for the worker, and for the runs.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._tell({"ready": os.getpid()})
+            self._loop()
+        self._end_children()
+        return 0
+
+    def _loop(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _ in selector.select()]
+                if self._wake_read in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+                    self._reap()
+                if self._sock in ready:
+                    data = self._sock.recv(65536)
+                    if not data:
+                        return
+                    self._buffer += data
+                    while b"\n" in self._buffer:
+                        line, self._buffer = self._buffer.split(b"\n", 1)
+                        self._obey(json.loads(line))
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if "run" in message:
+            self._fork(str(message["run"]))
+        else:
+            for pid in [pid for pid, name in self._children.items() if name == message["of"]]:
+                os.kill(pid, int(message["signal"]))  # ours and not yet reaped, so the number is still theirs
+
+    def _fork(self, run: str) -> None:
+        self._prepare()
+        if not single_threaded():
+            raise RuntimeError("a thread was started in the zygote")
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_run(run, parent)
+        self._children[pid] = run
+        self._tell({"started": run, "pid": pid})
+
+    def _become_run(self, run: str, parent: int) -> NoReturn:
+        """The rest of the life of one flow run's process."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # Prefect turns the first SIGTERM into an orderly end and then calls this one.
+            signal.signal(signal.SIGTERM, _terminated)
+            die_with_parent(signal.SIGTERM)
+            self._sock.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            if os.getppid() == parent:
+                status = self._job(run)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:  # noqa: BLE001 - nothing of the zygote's stack may run in this process
+            traceback.print_exc()
+        _exit(status)
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            run = self._children.pop(pid, None)
+            if run is not None:
+                self._tell({"ended": run, "status": os.waitstatus_to_exitcode(status)})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._sock.sendall(json.dumps(message).encode() + b"\n")
+
+    def _end_children(self) -> None:
+        """SIGTERM, a while for the steps that are under way, SIGKILL."""
+        self._tell = lambda message: None  # type: ignore[method-assign]
+        self._signal_all(signal.SIGTERM)
+        deadline = time.monotonic() + END_GRACE_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            while self._children and time.monotonic() < deadline:
+                selector.select(deadline - time.monotonic())
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+                self._reap()
+        self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,56 @@
+"""One flow run in a process of its own, forked from the zygote: look its flow up by name, run it, tell Prefect all."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+import prefect.artifacts
+import prefect.events.clients
+import prefect.results
+import prefect.task_engine  # noqa: F401 - loaded ahead, so that no run pays for it
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.engine import handle_engine_signals
+from prefect.events.worker import EventsWorker
+from prefect.flow_engine import run_flow
+from prefect.logging.handlers import APILogWorker
+from prefect.states import Failed
+
+from irflow.flows.plain import plain
+from irflow.flows.shipped import FLOWS
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+"""How long a finished run may take to deliver its last logs and states."""
+
+
+def run_one(flow_run_id: str) -> int:
+    """Run one flow run to its end. Returns the process's exit status; anything but 0 makes Prefect say Crashed."""
+    try:
+        with handle_engine_signals(UUID(flow_run_id)):
+            _run(UUID(flow_run_id))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    finally:
+        # Both are daemon threads with a queue; the process ends without Python's own tidying up.
+        APILogWorker.drain_all(timeout=DRAIN_S)
+        EventsWorker.drain_all(timeout=DRAIN_S)
+    return 0
+
+
+def _run(flow_run_id: UUID) -> None:
+    with get_client(sync_client=True) as client:
+        flow_run: FlowRun = client.read_flow_run(flow_run_id)
+        name = client.read_flow(flow_run.flow_id).name
+        flow = FLOWS.get(name)
+        if flow is None:
+            message = f"irflow runs only the flows that it ships; {plain(name)} is none of them"
+            log.error("%s: %s", flow_run_id, message)
+            client.set_flow_run_state(flow_run_id, Failed(message=message), force=True)
+            return
+    # Not "result": the state may have come from the API, and its data would be unpickled.
+    run: Any = run_flow(flow, flow_run=flow_run, return_type="state")
+    log.info("%s: %s", flow_run.name, run)

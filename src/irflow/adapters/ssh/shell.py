@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import paramiko
 
@@ -27,12 +27,20 @@ class SshShell:
     """Runs scripts on hosts. One kept connection per host; calls share it, each with a channel of its own.
 
     secrets: asked for the key at each login. inventory: where jump hosts are looked up. parallel: most logins under way
-    at once. idle_s: a connection unused for so long is closed. Not for use on both sides of a fork.
+    at once. idle_s: a connection unused for so long is closed. scripts: gives the text of a script by its name.
+    Not for use on both sides of a fork.
     """
 
     def __init__(
-        self, secrets: SecretStore, inventory: Inventory, *, parallel: int = 32, idle_s: float = IDLE_S
+        self,
+        secrets: SecretStore,
+        inventory: Inventory,
+        *,
+        parallel: int = 32,
+        idle_s: float = IDLE_S,
+        scripts: Callable[[str], bytes] = text_of,
     ) -> None:
+        self._scripts = scripts
         self._watchdog = Watchdog()
         self._pool = Pool(secrets, inventory, self._watchdog, parallel=parallel, idle_s=idle_s)
 
@@ -48,7 +56,7 @@ class SshShell:
         check: bool = True,
     ) -> Completed:
         """See core.ports.Shell.run. More than max_output bytes of standard output end the call as ConnectionLost."""
-        text, line = text_of(script), command_line(host, args)
+        text, line = self._scripts(script), command_line(host, args)
         started = time.monotonic()
         with self._watchdog.watch(timeout_s) as leash, self._session(host, leash, fresh=fresh) as (used, channel):
             try:
@@ -112,7 +120,8 @@ def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]
             try:
                 yield channel
             finally:
-                channel.close()
+                with suppress(paramiko.SSHException, EOFError, OSError):  # the connection may be gone already
+                    channel.close()
     finally:
         connection.sessions.release()
 

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import paramiko
-from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    load_ssh_public_identity,
+)
 
 from irflow.core.errors import ConfigurationError
 from irflow.core.inventory import Host
@@ -24,18 +30,30 @@ def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
     key = _parse(host, secrets.resolve(SecretRef.parse(host.key)).reveal())
     if host.certificate:
         try:
-            key.load_certificate(Path(host.certificate).expanduser().read_text("ascii"))
+            text = Path(host.certificate).expanduser().read_bytes()
+            _check_matches(text, key)
+            key.load_certificate(text.decode("ascii"))
         except OSError as error:
             raise ConfigurationError(
                 f"the certificate {host.certificate} cannot be read: {(error.strerror or '').lower()}", where=host.name
             ) from None
-        except (ValueError, paramiko.SSHException):
+        except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
             raise ConfigurationError(
                 f"{host.certificate} is not an SSH certificate for the key {host.key}",
                 where=host.name,
                 hint="Name the *-cert.pub file that was signed for this key",
             ) from None
     return key
+
+
+def _check_matches(certificate: bytes, key: paramiko.PKey) -> None:
+    """Raises ValueError when a certificate is for another key; paramiko compares their types only."""
+    found = load_ssh_public_identity(certificate)
+    if not isinstance(found, SSHCertificate):
+        raise ValueError("a public key, not a certificate")
+    public = found.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    if public != f"{key.get_name()} {key.get_base64()}".encode():
+        raise ValueError("for another key")
 
 
 def _parse(host: Host, secret: bytes) -> paramiko.PKey:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import httpx
 
+from irflow.adapters.wake import wake
 from irflow.config import Settings
 from irflow.core.errors import ServiceMissing
 from irflow.core.incident import Incident
@@ -14,6 +16,11 @@ from irflow.core.model import Json
 TIMEOUT_S = 5.0
 DEPLOYMENT = "irflow"
 """Every flow that irflow ships has one deployment of this name."""
+
+
+def worker_socket(settings: Settings) -> Path:
+    """Where a worker on this machine is woken; without one it finds the run at its next poll."""
+    return settings.run / "worker.sock"
 
 
 class PrefectApi:
@@ -43,7 +50,16 @@ class PrefectApi:
         except ServiceMissing:
             self._deployments.pop(flow, None)  # a Prefect with a new database has other ids
             raise
+        wake(worker_socket(self._settings))
         return str(reply["id"])
+
+    def run_state(self, run_id: str) -> str:
+        """Where a flow run stands, in Prefect's words (`RUNNING`, `COMPLETED` ...): a hint, never the truth.
+
+        Raises ServiceMissing.
+        """
+        state = self._request("GET", f"/flow_runs/{run_id}", None)["state"]
+        return str(state["type"]) if state else "PENDING"
 
     def _deployment(self, flow: str) -> str:
         if flow not in self._deployments:

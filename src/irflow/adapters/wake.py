@@ -49,6 +49,10 @@ class WakeSocket:
                 break
         return woken
 
+    def fileno(self) -> int:
+        """For those who wait for several things."""
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Stop listening."""
         self._sock.close()

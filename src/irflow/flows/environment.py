@@ -36,6 +36,8 @@ def client_environment(settings: Settings) -> dict[str, str]:
         **COMMON,
         "PREFECT_HOME": str(settings.prefect_home.absolute()),
         "PREFECT_API_URL": settings.prefect_api,
+        # Where there is no TLS, each of Prefect's many HTTP clients still reads all certificates: 20 ms, for nothing.
+        **({"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true"} if settings.prefect_api.startswith("http://") else {}),
         **({"PREFECT_API_AUTH_STRING": auth} if auth else {}),
     }
 

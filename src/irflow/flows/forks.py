@@ -39,13 +39,13 @@ class Forks:
             if not future.done():
                 future.set_exception(ServiceMissing("the preloaded parent of flow runs has died"))
 
-    async def start(self, run: str) -> int:
-        """Have a run forked. Returns its process id."""
+    async def start(self, run: str, flow: str) -> int:
+        """Have a run of a shipped flow forked. Returns its process id."""
         loop = asyncio.get_running_loop()
         self._started[run], self._ended[run] = loop.create_future(), loop.create_future()
         self._ended[run].add_done_callback(lambda future: future.cancelled() or future.exception())
         try:
-            await self._send({"run": run})
+            await self._send({"run": run, "flow": flow})
             return await self._started[run]
         finally:
             del self._started[run]

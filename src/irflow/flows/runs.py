@@ -6,10 +6,6 @@ import logging
 from typing import Any
 from uuid import UUID
 
-import prefect.artifacts
-import prefect.events.clients
-import prefect.results
-import prefect.task_engine  # noqa: F401 - loaded ahead, so that no run pays for it
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.engine import handle_engine_signals
@@ -27,11 +23,11 @@ DRAIN_S = 10.0
 """How long a finished run may take to deliver its last logs and states."""
 
 
-def run_one(flow_run_id: str) -> int:
-    """Run one flow run to its end. Returns the process's exit status; anything but 0 makes Prefect say Crashed."""
+def run_one(flow_run_id: str, flow: str) -> int:
+    """Run one flow run of a shipped flow to its end. Returns the exit status; any but 0 makes Prefect say Crashed."""
     try:
         with handle_engine_signals(UUID(flow_run_id)):
-            _run(UUID(flow_run_id))
+            _run(UUID(flow_run_id), flow)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     finally:
@@ -41,10 +37,9 @@ def run_one(flow_run_id: str) -> int:
     return 0
 
 
-def _run(flow_run_id: UUID) -> None:
+def _run(flow_run_id: UUID, name: str) -> None:
     with get_client(sync_client=True) as client:
         flow_run: FlowRun = client.read_flow_run(flow_run_id)
-        name = client.read_flow(flow_run.flow_id).name
         flow = FLOWS.get(name)
         if flow is None:
             message = f"irflow runs only the flows that it ships; {plain(name)} is none of them"

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from irflow.config import default_home
 from irflow.flows import environment
@@ -40,11 +41,28 @@ def run_server(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    _write_at_once()
     if fresh and not template().exists():
         _migrate()
         with contextlib.suppress(OSError, sqlite3.Error):  # a convenience for the next time, nothing more
             _keep(database)
-    uvicorn.run(create_app(final=True), host=HOST, port=port, log_level="warning", access_log=False, ws="websockets")
+    uvicorn.run(create_app(final=True), host=HOST, port=port, log_level="warning", access_log=False)
+
+
+def _write_at_once() -> None:
+    """Have Prefect's transactions on SQLite begin as writers.
+
+    They begin as readers, and one that then writes while another has written fails at once, whatever the time-out
+    (SQLITE_BUSY_SNAPSHOT): requests are answered 503, automations fire twice. Writers wait for their turn.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def immediate(self: Any, session: Any, with_for_update: bool = False) -> Any:
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = immediate  # type: ignore[method-assign]
 
 
 def _from_template(database: Path) -> None:

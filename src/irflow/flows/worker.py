@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from irflow.adapters.prefect_api import worker_socket
+from irflow.adapters.wake import WakeSocket
 from irflow.config import Settings
 from irflow.core.errors import ServiceMissing
 from irflow.flows import environment, installation, zygote
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.25
+POLL_S = 1.0
+"""irflow's own requests wake the worker; only those from Prefect's UI and schedules wait for this."""
 SYNC_S = 15.0
 RETRY_S = 1.0
 REGISTER_TRIES = 20
@@ -50,8 +53,10 @@ def run_worker(settings: Settings, *, poll_s: float = POLL_S) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     installation.use(settings.home.absolute())
     environment.enter(settings, environment.client_environment(settings))
+    from irflow.flows.preload import preload
     from irflow.flows.runs import run_one
 
+    preload()
     installation.configuration()
     pid, sock = zygote.spawn(_refresh, run_one)
     try:
@@ -79,6 +84,7 @@ class _Service:
     def __init__(self, settings: Settings, sock: socket.socket, poll_s: float) -> None:
         self._settings, self._sock, self._poll_s = settings, sock, poll_s
         self._stop = asyncio.Event()
+        self._woken = asyncio.Event()
 
     async def main(self) -> None:
         """Run until stopped or until the zygote is gone."""
@@ -87,6 +93,11 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        path = worker_socket(self._settings)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        bell = WakeSocket(path)
+        loop.add_reader(bell.fileno(), self._ring, bell)
         forks = Forks(self._sock)
         ready = asyncio.Event()
         tasks = [
@@ -106,6 +117,12 @@ class _Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             forks.close()
+            loop.remove_reader(bell.fileno())
+            bell.close()
+
+    def _ring(self, bell: WakeSocket) -> None:
+        bell.wait(0)
+        self._woken.set()
 
     async def _work(self, forks: Forks, ready: asyncio.Event) -> None:
         from irflow.flows.names import POOL
@@ -124,13 +141,13 @@ class _Service:
             path.write_text(str(os.getpid()))
             log.info("the worker takes flow runs")
             await asyncio.gather(
-                _often("asking for flow runs", worker.get_and_submit_flow_runs, self._poll_s),
-                _often("telling Prefect that this worker lives", worker.sync_with_backend, SYNC_S),
+                _often("asking for flow runs", worker.get_and_submit_flow_runs, self._poll_s, self._woken),
+                _often("telling Prefect that this worker lives", worker.sync_with_backend, SYNC_S, asyncio.Event()),
             )
 
 
-async def _often(what: str, work: Callable[[], Awaitable[object]], every_s: float) -> None:
-    """Do it for ever; Prefect being away is told once, and once more when it is back."""
+async def _often(what: str, work: Callable[[], Awaitable[object]], every_s: float, woken: asyncio.Event) -> None:
+    """Do it for ever, and at once when woken; Prefect being away is told once, and once more when it is back."""
     away = False
     while True:
         try:
@@ -142,7 +159,9 @@ async def _often(what: str, work: Callable[[], Awaitable[object]], every_s: floa
             if not away:
                 log.warning("%s failed (%s); trying on", what, type(error).__name__)
             away = True
-        await asyncio.sleep(max(every_s, RETRY_S) if away else every_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), max(every_s, RETRY_S) if away else every_s)
+        woken.clear()
 
 
 async def _registered(settings: Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """The preloaded parent: single-threaded, it forks one process per flow run and tells when each has ended.
 
-It speaks lines of JSON over a socket. To it: {"run": ID} | {"signal": N, "of": ID}. From it: {"ready": PID} |
-{"started": ID, "pid": PID} | {"ended": ID, "status": N}, N as of waitstatus_to_exitcode.
+It speaks lines of JSON over a socket. To it: {"run": ID, "flow": NAME} | {"signal": N, "of": ID}. From it:
+{"ready": PID} | {"started": ID, "pid": PID} | {"ended": ID, "status": N}, N as of waitstatus_to_exitcode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PR_SET_PDEATHSIG = 1
 END_GRACE_S = 8.0
 """How long running flow runs may take to end their steps when the worker is gone."""
 
-Job = Callable[[str], int]
+Job = Callable[[str, str], int]
+"""(flow run's id, flow's name) -> exit status."""
 
 
 def die_with_parent(number: int) -> None:
@@ -114,23 +115,23 @@ class Zygote:
 
     def _obey(self, message: dict[str, Any]) -> None:
         if "run" in message:
-            self._fork(str(message["run"]))
+            self._fork(str(message["run"]), str(message["flow"]))
         else:
             for pid in [pid for pid, name in self._children.items() if name == message["of"]]:
                 os.kill(pid, int(message["signal"]))  # ours and not yet reaped, so the number is still theirs
 
-    def _fork(self, run: str) -> None:
+    def _fork(self, run: str, flow: str) -> None:
         self._prepare()
         if not single_threaded():
             raise RuntimeError("a thread was started in the zygote")
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_run(run, parent)
+            self._become_run(run, flow, parent)
         self._children[pid] = run
         self._tell({"started": run, "pid": pid})
 
-    def _become_run(self, run: str, parent: int) -> NoReturn:
+    def _become_run(self, run: str, flow: str, parent: int) -> NoReturn:
         """The rest of the life of one flow run's process."""
         status = 1
         try:
@@ -144,7 +145,7 @@ class Zygote:
             os.close(self._wake_read)
             os.close(self._wake_write)
             if os.getppid() == parent:
-                status = self._job(run)
+                status = self._job(run, flow)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:  # noqa: BLE001 - nothing of the zygote's stack may run in this process

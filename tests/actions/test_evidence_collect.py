@@ -75,4 +75,4 @@ def test_evidence_that_changes_in_the_store_is_noticed_at_once() -> None:
 def test_names_are_plain_and_differ_by_the_microsecond() -> None:
     about = context()
     at = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
-    assert item_name(about, "snapshot", at) == "web-1-snapshot-20260102t030405000006.tar.gz"
+    assert item_name(about, "snapshot", at, "tar.gz") == "web-1-snapshot-20260102t030405000006.tar.gz"

@@ -10,7 +10,7 @@ from irflow.core.action import Context
 from irflow.core.model import Json, to_text
 
 
-def item_name(context: Context, what: str, at: datetime, ending: str = "tar.gz") -> str:
+def item_name(context: Context, what: str, at: datetime, ending: str) -> str:
     """A name for the store that no other item has: host, what, moment to the microsecond."""
     host = re.sub(r"[^a-z0-9._-]", "-", context.the_host().name.lower())[:100]
     return f"{host}-{what}-{at:%Y%m%dt%H%M%S%f}.{ending}"

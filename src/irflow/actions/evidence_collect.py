@@ -16,6 +16,7 @@ SCRIPT = "evidence.sh"
 # DESIGN rule 12: at most 0.3 s before the cut. Seconds the script gives its commands, and the most it may send.
 _SECONDS = {"snapshot": "0.25", "volatile": "20"}
 _MOST_BYTES = {"snapshot": 8 << 20, "volatile": 128 << 20}
+_ENDING = {"snapshot": "tar", "volatile": "tar.gz"}
 _WHAT = {
     "snapshot": "sockets and processes before the cut",
     "volatile": "volatile evidence in the order of RFC 3227",
@@ -59,11 +60,13 @@ class EvidenceCollect(Action[CollectParams]):
         sha256 = hashlib.sha256(done.stdout).hexdigest()
         if sha256 != said.get("sha256"):
             raise IrflowError(
-                f"SHA-256 {sha256} arrived ({len(done.stdout)} bytes), {said.get('sha256')} was sent "
-                f"({said.get('bytes')} bytes)", where=context.the_host().name,
+                f"{len(done.stdout)} bytes with SHA-256 {sha256} arrived, {said.get('sha256') or 'nothing'} was sent",
+                where=context.the_host().name,
                 hint="Nothing was kept; collect it again",
             )  # fmt: skip
-        stored = context.ports.evidence.put(context.incident.id, item_name(context, profile, started), done.stdout)
+        stored = context.ports.evidence.put(
+            context.incident.id, item_name(context, profile, started, _ENDING[profile]), done.stdout
+        )
         entry = custody(context, args, started, SCRIPT) | {
             "name": stored.path.rpartition("/")[2], "path": stored.path, "sha256": stored.sha256,
             "bytes": stored.bytes, "profile": profile, "what": _WHAT[profile],
@@ -98,6 +101,6 @@ def _offset(clock: str, now: float) -> float | None:
 
 
 def _last_line(stderr: bytes) -> dict[str, str]:
-    """What the script says of what it sent, from its last line: `sha256=... bytes=... clock=... missing=...`."""
+    """What the script says of what it sent, from its last line: `sha256=... clock=... missing=...`."""
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
     return fields(lines[-1].replace(" ", "\n")) if lines else {}

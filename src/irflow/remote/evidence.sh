@@ -1,10 +1,10 @@
 #!/bin/sh
-# Collect evidence and send it as a tar.gz on standard output; nothing touches a disk of this host.
+# Collect evidence and send it as a tar (volatile: tar.gz) on standard output; nothing touches a disk of this host.
 #
 #   evidence.sh snapshot [--seconds 0.25]     sockets and processes, for the moment before a cut
 #   evidence.sh volatile [--seconds 20]       everything, in the order of volatility (RFC 3227, section 2.1)
 #
-# Standard error ends with `sha256=HEX bytes=N clock=UNIX_TIME missing=TOOLS`: the hash of what was sent, to be compared
+# Standard error ends with `sha256=HEX clock=UNIX_TIME missing=TOOLS`: the hash of what was sent, to be compared
 # with what arrived. Past its seconds a command is cut off and what it had said so far is kept.
 # Exit: 0; 64 usage; 73 no memory-backed folder to work in; 77 not root.
 set -eu
@@ -35,14 +35,15 @@ case $seconds in '' | *[!0-9.]* | *.*.*) die 64 "--seconds wants a number" ;; es
 
 work=''
 for folder in /dev/shm /run; do
-	[ -d $folder ] && work=$(mktemp -d $folder/.irflow.XXXXXX 2>/dev/null) && break
+	work=$folder/.irflow.$$
+	! mkdir "$work" "$work/evidence" 2>/dev/null || break
+	work=''
 done
 [ -n "$work" ] || die 73 "neither /dev/shm nor /run can be written"
 trap 'rm -rf "$work"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-mkdir "$work/evidence"
 cd "$work/evidence"
 
 # ---------------------------------------------------------------- before the cut: one shell, bounded as a whole
@@ -50,7 +51,6 @@ cd "$work/evidence"
 snapshot() {
 	# shellcheck disable=SC2016 # the inner shell expands
 	timeout "$seconds" sh -c '
-		date +%s.%N >00_clock
 		cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 /proc/net/raw /proc/net/raw6 >01_sockets 2>/dev/null
 		cat /proc/net/arp /proc/net/route /proc/net/ipv6_route >01_routes 2>/dev/null
 		ps -eww -o pid,ppid,sid,user,lstart,etimes,tty,stat,args >02_processes
@@ -161,8 +161,10 @@ volatile() {
 
 $profile
 clock=$(date +%s.%N)
-tar -C "$work" -cf - evidence | gzip -1 >"$work/sent"
+case $profile in
+snapshot) tar -C "$work" -cf "$work/sent" evidence ;; # packing would cost more time than sending
+volatile) tar -C "$work" -cf - evidence | gzip -1 >"$work/sent" ;;
+esac
 sum=$(sha256sum <"$work/sent")
-size=$(wc -c <"$work/sent")
 cat "$work/sent"
-printf 'sha256=%s bytes=%s clock=%s missing=%s\n' "${sum%% *}" "$size" "$clock" "$missing" >&2
+printf 'sha256=%s clock=%s missing=%s\n' "${sum%% *}" "$clock" "$missing" >&2

@@ -24,7 +24,7 @@ unit=/etc/systemd/system/irflow-isolation.service
 verb=${1:-status}
 [ $# -eq 0 ] || shift
 epoch='' step='' spec=none deadman=60 ttl='' rules='' management='' allow='' backend=none
-drift='' before='' now=0
+drift='' before='' confirmed='' now=0
 newline='
 '
 
@@ -209,9 +209,9 @@ nft_look() { # fills state left kind spec_seen dropped_packets dropped_bytes rul
 	case $kind in deadman\ *) state=armed ;; lease\ *) state=confirmed ;; *) state=expired ;; esac
 }
 
-elements() { # kind seconds
-	printf '{ ipv4 timeout %ss comment "%s %s", ipv6 timeout %ss comment "%s %s" }' \
-		"$2" "$1" "$spec" "$2" "$1" "$spec"
+elements() { # kind seconds -> elements
+	elements="timeout ${2}s comment \"$1 $spec\""
+	elements="{ ipv4 $elements, ipv6 $elements }"
 }
 
 split_management() { # $management -> v4 and v6, each with commas
@@ -295,16 +295,20 @@ nft_apply() {
 	case $state in absent | expired) nft_before && printf '%s\n' "$before" >$state_dir/before.nft ;; esac
 	fresh='create table inet irflow'
 	[ "$state" = absent ] || fresh='delete table inet irflow'
-	nft_table "$(elements deadman "$deadman")"
-	printf '%s\n%s\n' "$fresh" "$table" | nft -f - || die 65 "the kernel refused the rules"
+	elements deadman "$deadman" && nft_table "$elements"
+	nft -f - <<-END || die 65 "the kernel refused the rules"
+		$fresh
+		$table
+	END
 	nft_table ''
 	printf 'table inet irflow\ndelete table inet irflow\n%s\n' "$table" >$state_dir/isolation.nft
 }
 
 nft_confirm() { # deleting elements that have run out fails, and the whole transaction with it: no late confirmation
+	elements lease "$ttl"
 	nft -f - <<-END 2>/dev/null || die 75 "nothing to confirm: not isolated, or the dead-man has fired"
 		delete element inet irflow armed { ipv4, ipv6 }
-		add element inet irflow armed $(elements lease "$ttl")
+		add element inet irflow armed $elements
 	END
 }
 
@@ -441,28 +445,30 @@ ipt_undo() {
 
 # ---------------------------------------------------------------- after a boot or a reload of the firewall
 
+# shellcheck disable=SC2016 # expanded when it runs
+rearm='#!/bin/sh
+# irflow: cut this host off again for what is left of its lease, unless it is
+set -eu
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+cd /var/lib/irflow
+if command -v flock >/dev/null; then exec 9>>isolation.lock && flock -w 10 9; fi
+read -r until ttl spec <isolation.lease || exit 0
+left=$((until - $(date +%s)))
+[ $left -gt 0 ] || exit 0
+[ $left -le "$ttl" ] || left=$ttl # the clock was set back
+case $(nft list set inet irflow armed 2>/dev/null) in *ipv4*) exit 0 ;; esac
+{
+	cat isolation.nft
+	echo "add element inet irflow armed { ipv4 timeout ${left}s comment \"lease $spec\" }"
+	echo "add element inet irflow armed { ipv6 timeout ${left}s comment \"lease $spec\" }"
+} | nft -f -
+'
+
 keep_after_boot() { # the seconds left survive in a file; systemd, where it runs, reads it
 	now=$(date +%s)
 	printf '%s %s %s\n' $((now + ttl)) "$ttl" "$spec" >$state_dir/isolation.lease
 	[ $backend = nft ] || return 0
-	cat >$state_dir/rearm <<-'END'
-		#!/bin/sh
-		# irflow: cut this host off again for what is left of its lease, unless it is
-		set -eu
-		export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-		cd /var/lib/irflow
-		if command -v flock >/dev/null; then exec 9>>isolation.lock && flock -w 10 9; fi
-		read -r until ttl spec <isolation.lease || exit 0
-		left=$((until - $(date +%s)))
-		[ $left -gt 0 ] || exit 0
-		[ $left -le "$ttl" ] || left=$ttl # the clock was set back
-		case $(nft list set inet irflow armed 2>/dev/null) in *ipv4*) exit 0 ;; esac
-		{
-			cat isolation.nft
-			echo "add element inet irflow armed { ipv4 timeout ${left}s comment \"lease $spec\" }"
-			echo "add element inet irflow armed { ipv6 timeout ${left}s comment \"lease $spec\" }"
-		} | nft -f -
-	END
+	printf '%s' "$rearm" >$state_dir/rearm
 	[ -d /run/systemd/system ] || return 0
 	cat >$unit <<-'END'
 		[Unit]
@@ -501,19 +507,16 @@ in_background() { # systemd may take seconds, and nothing here depends on it
 
 look() {
 	choose_backend
-	case $backend in nft) nft_look ;; iptables) ipt_look ;; esac
+	case $backend$verb in
+	nftconfirm) [ -n "$confirmed" ] && nft_look || state='' ;; # before, the kernel itself checks
+	nft*) nft_look ;;
+	iptables*) ipt_look ;;
+	esac
 }
 
 report() {
-	cat <<-END
-		backend=$backend
-		state=$state
-		left=$left
-		spec=$spec_seen
-		rules=$rules_seen
-		dropped_packets=$dropped_packets
-		dropped_bytes=$dropped_bytes
-	END
+	printf 'backend=%s\nstate=%s\nleft=%s\nspec=%s\nrules=%s\ndropped_packets=%s\ndropped_bytes=%s\n' \
+		$backend "$state" "$left" "$spec_seen" "$rules_seen" "$dropped_packets" "$dropped_bytes"
 }
 
 apply_now() {
@@ -524,6 +527,7 @@ apply_now() {
 confirm_now() {
 	[ "${ttl:-0}" -gt 0 ] || die 64 "$verb needs --ttl"
 	case $backend in nft) nft_confirm ;; iptables) ipt_confirm ;; esac
+	confirmed=1
 	keep_after_boot
 	look
 }

@@ -37,11 +37,11 @@ def shell() -> Iterator[SshShell]:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("irflow")] == []
 
 
-def failure(shell: SshShell, mode: str, script: str = "true.sh", **how: int) -> tuple[IrflowError, float]:
+def failure(shell: SshShell, mode: str, script: str = "true.sh", most: int = 8 << 20) -> tuple[IrflowError, float]:
     with serving(mode) as server:
         started = time.monotonic()
         with pytest.raises(IrflowError) as caught:
-            shell.run(server.host, script, timeout_s=TIMEOUT_S, **how)
+            shell.run(server.host, script, timeout_s=TIMEOUT_S, max_output=most)
         took = time.monotonic() - started
     assert took < TIMEOUT_S + SLACK_S
     assert caught.value.where == "nasty"
@@ -96,7 +96,7 @@ def test_an_end_without_exit_status_leaves_the_outcome_unknown_at_once(shell: Ss
 
 
 def test_output_beyond_the_cap_ends_the_call_at_once(shell: SshShell) -> None:
-    error, took = failure(shell, "floods output", max_output=100_000)
+    error, took = failure(shell, "floods output", most=100_000)
     assert isinstance(error, ConnectionLost)
     assert "more than 100000 bytes" in str(error)
     assert took < TIMEOUT_S

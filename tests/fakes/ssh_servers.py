@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import paramiko
+import paramiko.common
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -117,11 +118,13 @@ class _Session(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         self._stall("no login answer")
-        return paramiko.AUTH_FAILED if self._server.mode == "refuses the key" else paramiko.AUTH_SUCCESSFUL
+        return (
+            paramiko.common.AUTH_FAILED if self._server.mode == "refuses the key" else paramiko.common.AUTH_SUCCESSFUL
+        )
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         self._stall("no channel")
-        return paramiko.OPEN_SUCCEEDED
+        return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.sessions += 1

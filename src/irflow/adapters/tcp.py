@@ -52,8 +52,6 @@ def resolve(name: str, port: int, deadline: Deadline) -> list[Address]:
             answers.put(_lookup(name, port, 0))
         except OSError as error:
             answers.put(error)
-        except UnicodeError:  # a label too long or empty cannot be written in DNS
-            answers.put(socket.gaierror(socket.EAI_NONAME, "not a valid name"))
 
     threading.Thread(target=ask, name=f"irflow resolve {name}", daemon=True).start()
     try:
@@ -66,5 +64,8 @@ def resolve(name: str, port: int, deadline: Deadline) -> list[Address]:
 
 
 def _lookup(name: str, port: int, flags: int) -> list[Address]:
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:  # a label that is too long or empty cannot be written in DNS
+        raise socket.gaierror(socket.EAI_NONAME, "not a valid name") from None
     return [(family, address) for family, _, _, _, address in found]

@@ -118,4 +118,7 @@ class _Gate:
             if self._closed and kind in (_DATA, _EOF, _CLOSE):
                 return
             self._closed = self._closed or kind == _CLOSE
-            self._transport._send_user_message(message)  # type: ignore[attr-defined]  # what Channel itself calls
+            # A goodbye to a connection that is gone is no error: Transport.run would die of it half cleaned up.
+            ignored = (EOFError, OSError, paramiko.SSHException) if kind in (_EOF, _CLOSE) else ()
+            with contextlib.suppress(*ignored):
+                self._transport._send_user_message(message)  # type: ignore[attr-defined]  # what Channel itself calls

@@ -15,11 +15,8 @@ from irflow.lab.lab import Lab
 
 SCRIPTS = {
     "who.sh": 'hostname; id -u; echo "$IRFLOW_CONNECTION"; for one; do printf "[%s]\\n" "$one"; done',
-    "environment.sh": "env; umask",
     # The parent of the script's shell is the sshd process that serves this connection.
     "sshd.sh": "echo $PPID",
-    "fail.sh": "echo seen; echo it broke >&2; exit 75",
-    "much.sh": "i=0; while [ $i -lt 20000 ]; do echo line $i of output; echo line $i of errors >&2; i=$((i + 1)); done",
     "wait.sh": "echo started >/run/waits; sleep 60",
     "nap.sh": "sleep 0.3; hostname",
 }

@@ -12,7 +12,7 @@ from irflow.adapters.threads import ThreadExecutor
 from irflow.core import decisions
 from irflow.core.alert import Trust
 from irflow.core.approvals import Operator
-from irflow.core.errors import HostUnreachable, OutcomeUnknown, Refused
+from irflow.core.errors import HostUnreachable, JournalError, OutcomeUnknown, Refused
 from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Kind
 from irflow.core.phase import PhaseResult, execute
@@ -266,3 +266,32 @@ def test_leases_come_from_outcomes(tmp_path: Path) -> None:
         )
     )
     assert not here.engine.status(incident.id).leases
+
+
+def test_whoever_must_decide_is_told_once_with_the_command_to_give(tmp_path: Path) -> None:
+    here = world(tmp_path, host("a"))
+    incident = here.incident("a", severity=Severity.HIGH)
+    contain(here, incident)
+    contain(here, incident)
+    messages = [item.payload for item in here.store.pending() if item.kind == "notify"]
+    assert [one["title"] for one in messages] == [f"{incident.number}: waiting for incident_commander: Cut"]
+    assert f"irflow approve {incident.number}" in messages[0]["body"]
+    assert messages[0]["channels"] == ["email", "dashboard"]
+
+
+def test_a_step_that_cannot_be_journalled_leaves_the_others_alone(tmp_path: Path) -> None:
+    here = world(tmp_path, host("a"), host("b"))
+    incident = here.incident("a", "b")
+
+    def full() -> None:
+        raise JournalError("the disk is full")
+
+    def claim(step: str) -> None:
+        if step == CUT:
+            full()
+
+    plain = here.engine._work
+    here.engine._work = lambda plan, step, mine: (claim(step.key), plain(plan, step, mine))[1]  # type: ignore[method-assign, func-returns-value]
+    result = contain(here, incident)
+    assert here.hosts.cut == {"b"}
+    assert (result.steps[CUT].state, result.steps[CUT].detail) == (State.PENDING, "the disk is full")

@@ -164,3 +164,15 @@ def test_a_clock_warns_once_per_mark_and_its_breach_is_escalated(tmp_path: Path)
             seen.append((event.kind, event.data["mark"]))
     assert seen == [("clock.warned", "50"), ("clock.warned", "80"), ("clock.breached", "100")]
     assert f"{incident.number}: the phase.containment deadline has passed" in messages(here)
+
+
+def test_containment_that_was_halted_goes_on_after_resume_even_without_prefect(tmp_path: Path) -> None:
+    hands = Hands()
+    here = world(tmp_path, host("a"), clock=hands)
+    incident = here.incident("a")
+    here.store.transact(lambda tx: decisions.halt(tx, ALL, "wait"))
+    run_phase(here, incident, "containment")
+    here.store.transact(lambda tx: decisions.resume(tx, ALL, "go"))
+    hands.move(11)
+    reconcile(here.engine, SETTINGS, incident.id)
+    assert [item.payload for item in here.store.pending() if item.kind == "respond"] == [{"incident": incident.id}]

@@ -15,6 +15,7 @@ from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.planner import Catalog
 from irflow.core.ports import Claim, Ports, Transaction
+from irflow.core.severity import CHANNELS
 from irflow.core.slots import Rank, Slots
 from irflow.core.status import FINISHED, IncidentStatus, State, fold
 from irflow.core.view import Views
@@ -51,6 +52,19 @@ class _Try:
     seen: dict[str, Json] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     applied: tuple[dict[str, Json], ...] = ()
+
+
+def _question(status: IncidentStatus, plan: Plan, step: PlanStep) -> dict[str, Json]:
+    """The message that tells people what waits for them."""
+    number = status.incident.number
+    what = step.manual or f"{step.title} on {step.target or plan.phase}: {'; '.join(step.reasons)}"
+    how = f"irflow step {number} '{step.key}'" if step.manual else f"irflow plan {number}, then irflow approve {number}"
+    return {
+        "incident": status.incident.id,
+        "channels": list(CHANNELS[status.incident.severity]),
+        "title": f"{number}: waiting for {step.role}: {step.title}",
+        "body": f"{what}\n{how}",
+    }
 
 
 class Engine:
@@ -122,6 +136,7 @@ class Engine:
                     "reasons": list(step.reasons), "title": step.title, "manual": step.manual,
                 }  # fmt: skip
                 tx.append(plan.incident, Draft(Kind.PERSON_ASKED, self.actor, data, step.key, step.target))
+                tx.enqueue("notify", _question(current, plan, step))
 
         self.ports.store.transact(work)
 

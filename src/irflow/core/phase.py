@@ -132,7 +132,10 @@ def run_plan(engine: Engine, plan: Plan, executor: Executor) -> PhaseResult:
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             step = running.pop(future)
-            results_[step.key] = future.result()
+            try:
+                results_[step.key] = future.result()
+            except IrflowError as error:  # the journal itself failed: the step stays as it stands, the others go on
+                results_[step.key] = StepResult(step.key, State.PENDING, str(error))
     return _finish(engine, plan, results_)
 
 

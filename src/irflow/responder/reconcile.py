@@ -82,6 +82,8 @@ def _request(
     data: dict[str, Json] = {"phase": phase.value, "key": key}
     tx.append(status.incident.id, Draft(Kind.RUN_REQUESTED, engine.actor, data))
     tx.enqueue("flow", {"incident": status.incident.id, **data})
+    if phase is Phase.CONTAINMENT and known.plan is not None:
+        tx.enqueue("respond", {"incident": status.incident.id})  # cut off what is left also while Prefect is down
 
 
 def escalate(engine: Engine, tx: Transaction, status: IncidentStatus, reason: str, *, phase: str | None = None) -> None:

@@ -12,10 +12,13 @@ from irflow.adapters.threads import ThreadExecutor
 from irflow.core import decisions
 from irflow.core.alert import Trust
 from irflow.core.approvals import Operator
+from irflow.core.engine import StepResult
 from irflow.core.errors import HostUnreachable, JournalError, OutcomeUnknown, Refused
 from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Kind
 from irflow.core.phase import PhaseResult, execute
+from irflow.core.plan import Plan, PlanStep
+from irflow.core.ports import Claim
 from irflow.core.severity import Severity
 from irflow.core.status import State, fold
 from tests.fakes.world import World, host, world
@@ -279,19 +282,20 @@ def test_whoever_must_decide_is_told_once_with_the_command_to_give(tmp_path: Pat
     assert messages[0]["channels"] == ["email", "dashboard"]
 
 
-def test_a_step_that_cannot_be_journalled_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_step_that_cannot_be_journalled_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world(tmp_path, host("a"), host("b"))
     incident = here.incident("a", "b")
 
-    def full() -> None:
-        raise JournalError("the disk is full")
+    real = here.engine._work
 
-    def claim(step: str) -> None:
-        if step == CUT:
-            full()
+    def work(plan: Plan, step: PlanStep, claim: Claim) -> StepResult:
+        if step.key == CUT:
+            raise JournalError("the disk is full")
+        return real(plan, step, claim)
 
-    plain = here.engine._work
-    here.engine._work = lambda plan, step, mine: (claim(step.key), plain(plan, step, mine))[1]  # type: ignore[method-assign, func-returns-value]
+    monkeypatch.setattr(here.engine, "_work", work)
     result = contain(here, incident)
     assert here.hosts.cut == {"b"}
     assert (result.steps[CUT].state, result.steps[CUT].detail) == (State.PENDING, "the disk is full")

@@ -2,169 +2,144 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-
-import httpx
-import psutil
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 from irflow.config import Settings
-from irflow.core.errors import ServiceMissing
-from irflow.supervisor.service import Service
-from irflow.supervisor.supervisor import Report, Supervisor
+from irflow.core.errors import ServiceMissing, UsageError
+from irflow.supervisor.handle import Handle
+from irflow.supervisor.memory import memory_table
+from irflow.supervisor.service import Ready, Service
+from irflow.supervisor.supervisor import lock_file, take_lock
 
-READY_TIMEOUT_S = 2.0
+__all__ = ["Stack", "memory_table", "services_for", "start_stack", "stop_stack"]
+
+LOOPBACK = "127.0.0.1"
+STOP_S = 40.0
 
 
-@dataclass(frozen=True)
 class Stack:
-    """A running stack. web_url, prefect_ui: where people and machines find it."""
+    """A stack that runs, as a context manager: at its end everything stops, unless it was detached.
 
-    supervisor: Supervisor
-    web_url: str
-    prefect_ui: str
+    web_url, prefect_ui: where people and machines find it.
+    """
+
+    def __init__(self, handle: Handle, web_url: str, prefect_ui: str) -> None:
+        self._handle, self.web_url, self.prefect_ui = handle, web_url, prefect_ui
 
     def pids(self) -> dict[str, int]:
         """The process ids by service."""
-        return self.supervisor.pids()
+        return self._handle.pids()
 
     def watch(self) -> None:
-        """Restart what dies until interrupted."""
-        self.supervisor.watch()
+        """Wait until SIGINT (KeyboardInterrupt) or SIGTERM. Raises ServiceMissing when the stack cannot go on."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminated)
+        self._handle.watch()
+
+    def detach(self) -> None:
+        """Leave it running when this process ends; stop_stack() ends it."""
+        self._handle.detach()
+
+    def stop(self) -> None:
+        """End everything, wait for it."""
+        self._handle.stop()
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
-@contextmanager
-def start_stack(settings: Settings, *, report: Report) -> Iterator[Stack]:
-    """Start the stack, keep it running in the background of the block, stop it at the end.
+def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
 
-    Raises ServiceMissing naming the part that did not come up, or the port that is taken.
+
+def start_stack(settings: Settings, *, report: Callable[[str], None]) -> Stack:
+    """Start the stack and wait until all of it is ready. report: called with one line per event.
+
+    Raises ServiceMissing naming the part that did not come up, or the port that is taken and by whom.
     """
+    handle = Handle(services_for(settings), settings.run, settings.logs, report)
+    handle.start()
+    return Stack(handle, web_url(settings), settings.prefect_api.removesuffix("/api"))
+
+
+def stop_stack(settings: Settings) -> None:
+    """End a stack that was left running. Nothing happens when there is none. Raises ServiceMissing if it stays."""
+    deadline = time.monotonic() + STOP_S
+    told = False
+    if not lock_file(settings.run).exists():
+        return
+    while True:
+        try:
+            take_lock(settings.run).close()
+            return
+        except ServiceMissing:
+            if time.monotonic() > deadline:
+                raise
+        if not told:
+            os.kill(int(lock_file(settings.run).read_text()), signal.SIGTERM)  # the lock is held, so it is its pid
+            told = True
+        time.sleep(0.05)
+
+
+def web_url(settings: Settings) -> str:
+    """Where the web process is reached from this machine."""
     scheme = "https" if settings.web_tls_certificate else "http"
-    web_url = f"{scheme}://{_reachable(settings.web_host)}:{settings.web_port}"
-    supervisor = Supervisor(services_for(settings, web_url), settings.run, settings.logs, report)
-    try:
-        supervisor.start()
-        supervisor.watch_in_background()
-        yield Stack(supervisor, web_url, settings.prefect_api.removesuffix("/api"))
-    finally:
-        supervisor.stop()
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(settings.web_host, settings.web_host)  # noqa: S104 - only compared
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.web_port}"
 
 
-def services_for(settings: Settings, web_url: str) -> list[Service]:
+def services_for(settings: Settings) -> list[Service]:
     """The services of one machine. An existing Prefect (`prefect_url`) is not started."""
-    irflow = (sys.executable, "-m", "irflow", "--home", str(settings.home))
-    services = []
-    if not settings.prefect_url:
-        _free(settings.prefect_port, "prefect_port")
-        services.append(_prefect(settings))
-    _free(settings.web_port, "web_port")
+    if not settings.web_port:
+        raise UsageError("web_port 0 has no address that others could be told", hint="Set a web_port in irflow.yaml")
+    home = settings.home.absolute()
+    irflow = (sys.executable, "-m", "irflow", "--home", str(home))
+    env = {"PYTHONUNBUFFERED": "1", "IRFLOW_HOME": str(home), "DO_NOT_TRACK": "1"}
     return [
-        *services,
-        Service("web", (*irflow, "web"), lambda: _answers(f"{web_url}/health"), _quiet()),
-        Service("responder", (*irflow, "responder"), settings.responder_socket.is_socket, _quiet()),
-        # The worker waits for Prefect by itself, so its imports run while Prefect starts.
-        Service("worker", (*irflow, "worker"), lambda: _worker_online(settings), _quiet(), ready_s=90.0),
-    ]
+        *([] if settings.prefect_url else [_prefect(settings, env)]),
+        Service(
+            "web", (*irflow, "web"), Ready("url", f"{web_url(settings)}/health"), env,
+            port=(settings.web_host, settings.web_port),
+        ),
+        Service("responder", (*irflow, "responder"), Ready("socket", str(settings.responder_socket.absolute())), env),
+        # It waits for Prefect by itself, so it loads while Prefect starts.
+        Service(
+            "worker", (*irflow, "worker"), Ready("file", str((settings.run / "worker.ready").absolute())), env,
+            ready_s=120.0, vital=False,
+        ),
+    ]  # fmt: skip
 
 
-def _prefect(settings: Settings) -> Service:
-    """Prefect's own server: own home, own database, own auth string, bound to loopback, nothing sent anywhere."""
+def _prefect(settings: Settings, env: dict[str, str]) -> Service:
+    """Prefect's own server. Its port is noted for those who look for it, its password made if there is none."""
+    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    port = settings.prefect_port or _free_port()
+    (settings.run / "prefect.url").write_text(f"http://{LOOPBACK}:{port}/api\n")
     auth = settings.prefect_auth_file
     if not auth.exists():
         auth.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(os.open(auth, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"irflow:{secrets.token_urlsafe(24)}")
-    settings.prefect_home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    url = f"http://127.0.0.1:{settings.prefect_port}"
-    settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (settings.run / "prefect.url").write_text(f"{url}/api\n")
-    environment = {
-        **_quiet(),
-        "PREFECT_HOME": str(settings.prefect_home),
-        "PREFECT_SERVER_API_AUTH_STRING": auth.read_text().strip(),
-        "PREFECT_API_URL": "",
-        "PREFECT_SERVER_UI_API_URL": f"{url}/api",
-        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-    }
-    port = str(settings.prefect_port)
-    argv = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
-    return Service("prefect", argv, lambda: _answers(f"{url}/api/health"), environment, ready_s=120.0)
+            file.write(f"irflow:{secrets.token_urlsafe(24)}\n")
+    return Service(
+        "prefect", (sys.executable, "-m", "irflow.flows.server", str(port)),
+        Ready("url", f"http://{LOOPBACK}:{port}/api/health"), env,
+        port=(LOOPBACK, port), ready_s=120.0, last=True, vital=False,
+    )  # fmt: skip
 
 
-def _quiet() -> dict[str, str]:
-    return {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - what others bound, we only connect
-
-
-def _free(port: int, setting: str) -> None:
-    """Refuse a port in use, naming who has it where we may know."""
+def _free_port() -> int:
     with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            raise ServiceMissing(
-                f"port {port} is in use{_holder(port)}", hint=f"Set another {setting} in irflow.yaml"
-            ) from None
-
-
-def _holder(port: int) -> str:
-    with contextlib.suppress(psutil.Error):
-        for one in psutil.net_connections("tcp"):
-            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-                return f" by {psutil.Process(one.pid).name()} (pid {one.pid})"
-    return ""
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=READY_TIMEOUT_S, trust_env=False, verify=False).is_success  # noqa: S501 - own port
-    except httpx.HTTPError:
-        return False
-
-
-def _worker_online(settings: Settings) -> bool:
-    """Whether Prefect knows a living worker in our pool."""
-    auth = settings.prefect_auth_file
-    user, _, password = auth.read_text().strip().partition(":") if auth.exists() else ("", "", "")
-    try:
-        reply = httpx.post(
-            f"{settings.prefect_api}/work_pools/irflow/workers/filter",
-            json={},
-            auth=(user, password),
-            timeout=READY_TIMEOUT_S,
-            trust_env=False,
-        )
-        return reply.is_success and any(one.get("status") == "ONLINE" for one in reply.json())
-    except httpx.HTTPError:
-        return False
-
-
-def memory_table(pids: Mapping[str, int]) -> list[tuple[str, int, float]]:
-    """(service, pid, PSS in MB with all its children); PSS shares what processes share, so the sum is honest."""
-    rows = []
-    for name, pid in pids.items():
-        try:
-            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        except psutil.Error:
-            continue
-        rows.append((name, pid, round(sum(_pss(one.pid) for one in family), 1)))
-    return rows
-
-
-def _pss(pid: int) -> float:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("Pss:")), 0.0)
+        sock.bind((LOOPBACK, 0))
+        return int(sock.getsockname()[1])

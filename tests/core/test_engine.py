@@ -12,10 +12,10 @@ from irflow.adapters.threads import ThreadExecutor
 from irflow.core import decisions
 from irflow.core.alert import Trust
 from irflow.core.approvals import Operator
-from irflow.core.engine import StepResult
 from irflow.core.errors import HostUnreachable, JournalError, OutcomeUnknown, Refused
 from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Kind
+from irflow.core.outcome import StepResult
 from irflow.core.phase import PhaseResult, execute
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.ports import Claim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from irflow.core.engine import StepResult
+from irflow.core.outcome import StepResult
 from irflow.core.plan import PlanStep
 
 MOST_THREADS = 256

@@ -12,6 +12,7 @@ from irflow.core.approvals import approved
 from irflow.core.errors import ClaimLost, HostError, IrflowError, OutcomeUnknown
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
+from irflow.core.outcome import StepResult
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.planner import Catalog
 from irflow.core.ports import Claim, Ports, Transaction
@@ -24,21 +25,6 @@ T = TypeVar("T")
 
 RETRIES_AFTER_UNKNOWN = 2
 """After an unknown outcome the step looks again and acts on what it sees, at most so often."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """How a step stands after a try. detail: one line for people."""
-
-    key: str
-    state: State
-    detail: str = ""
-    facts: dict[str, Json] = field(default_factory=dict)
-
-    @property
-    def passable(self) -> bool:
-        """Whether steps that only need this one to be over may go on."""
-        return self.state in FINISHED
 
 
 @dataclass

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
-from irflow.core.engine import Engine, StepResult
+from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, IrflowError, Refused
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
+from irflow.core.outcome import StepResult
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.planner import plan_phase
 from irflow.core.playbook import Phase

@@ -16,7 +16,7 @@ from irflow.core.model import Json
 from irflow.core.store import Claim, Message, OutboxItem, Run, Store, Transaction
 
 if TYPE_CHECKING:
-    from irflow.core.engine import StepResult
+    from irflow.core.outcome import StepResult
     from irflow.core.plan import PlanStep
 
 __all__ = [

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed, Failed
 
-from irflow.core.engine import StepResult
 from irflow.core.errors import IrflowError
+from irflow.core.outcome import StepResult
 from irflow.core.plan import PlanStep
 from irflow.core.status import FINISHED
 from irflow.core.status import State as StepState

@@ -20,9 +20,12 @@ def test_a_person_must_always_agree() -> None:
     assert RELEASE.irreversible_because
 
 
-@pytest.mark.parametrize(("state", "count"), [("absent", 0), ("armed", 1), ("confirmed", 1), ("expired", 1)])
-def test_nothing_is_done_when_nothing_is_there(state: str, count: int) -> None:
-    assert len(RELEASE.plan(PARAMS, {"state": state, "spec": "s"})) == count
+@pytest.mark.parametrize(
+    ("state", "remains", "count"),
+    [("absent", False, 0), ("absent", True, 1), ("armed", False, 1), ("confirmed", True, 1), ("expired", False, 1)],
+)
+def test_nothing_is_done_when_nothing_is_there(state: str, remains: bool, count: int) -> None:
+    assert len(RELEASE.plan(PARAMS, {"state": state, "spec": "s", "remains": remains})) == count
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,7 @@ def test_nothing_is_done_when_nothing_is_there(state: str, count: int) -> None:
         ("absent", "changed_meanwhile", "refused", "refused", True),
         ("absent", "", "refused", "refused", False),
         ("confirmed", "identical", "refused", "refused", False),
+        ("absent\nremains=yes", "identical", "refused", "refused", False),
     ],
 )
 def test_back_means_gone_over_a_new_connection_and_answering_as_before(
@@ -58,6 +62,6 @@ def test_how_the_host_answered_before_the_cut_is_read_from_the_journal() -> None
 
 def test_undo_carries_the_epoch() -> None:
     shell = FakeShell({"isolate.sh undo": "was=confirmed\nrestored=identical\nstate=absent\n"})
-    (change,) = RELEASE.plan(PARAMS, {"state": "confirmed", "spec": "s"})
+    (change,) = RELEASE.plan(PARAMS, {"state": "confirmed", "spec": "s", "remains": True})
     assert RELEASE.apply(change, context(shell=shell)) == {"was": "confirmed", "restored": "identical"}
     assert shell.calls[0][1][:3] == ("undo", "--epoch", "7")

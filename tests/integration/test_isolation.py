@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -272,20 +273,40 @@ def test_a_writer_that_was_overtaken_can_do_nothing(lab: Lab, hands: Hands, host
 
 
 def test_calls_at_the_same_time_take_turns(lab: Lab, hands: Hands, host: LabHost) -> None:
-    held = lab.exec(host, ["sh", "-c", "mkdir -p /var/lib/irflow; exec flock /var/lib/irflow/isolation.lock sleep 1"])
-    assert held.returncode == 0
-    threads = [
-        threading.Thread(
-            target=lambda: call(hands, host.name, "apply", "--epoch", "5", "--step", "s", *management(lab))
-        )
-        for _ in range(6)
-    ]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    on(lab, host, "mkdir -p /var/lib/irflow; flock /var/lib/irflow/isolation.lock sleep 1 </dev/null >/dev/null 2>&1 & "
+                  "while flock -n /var/lib/irflow/isolation.lock true; do :; done")  # fmt: skip
+    started = time.monotonic()
+    with ThreadPoolExecutor(6) as pool:
+        args = ("apply", "--epoch", "5", "--step", "s", *management(lab))
+        calls = [pool.submit(call, hands, host.name, *args) for _ in range(6)]
+        assert all(one.result()["state"] == "armed" for one in calls)
+    assert time.monotonic() - started > 0.8
     assert on(lab, host, "nft list tables") == "table inet irflow\n"
     assert call(hands, host.name, "status")["state"] == "armed"
+
+
+def test_applying_again_never_opens_a_gap(lab: Lab, hands: Hands, host: LabHost) -> None:
+    args = ("apply", "--epoch", "5", "--step", "s", *management(lab))
+    call(hands, host.name, *args)
+    over = threading.Event()
+    seen: list[str] = []
+
+    def attack() -> None:
+        while not over.is_set():
+            seen.append(vantage.tcp(lab.netns("attacker"), host.address, 22, timeout_s=0.02))
+
+    attackers = [threading.Thread(target=attack) for _ in range(4)]
+    for one in attackers:
+        one.start()
+    try:
+        for _ in range(12):
+            call(hands, host.name, *args)
+    finally:
+        over.set()
+        for one in attackers:
+            one.join()
+    assert len(seen) > 50
+    assert set(seen) == {"silent"}
 
 
 def test_a_lock_left_by_a_dead_call_is_taken_over_where_there_is_no_flock(lab: Lab, hands: Hands) -> None:
@@ -299,6 +320,22 @@ def test_a_lock_left_by_a_dead_call_is_taken_over_where_there_is_no_flock(lab: L
         assert "isolation.locked" not in on(lab, host, "ls /var/lib/irflow")
     finally:
         on(lab, host, "mv /usr/bin/flock.away /usr/bin/flock; nft flush ruleset; rm -rf /var/lib/irflow")
+
+
+def test_a_disk_that_takes_nothing_does_not_save_a_host_and_the_fence_holds(lab: Lab, hands: Hands) -> None:
+    host = lab.hosts[2]
+    on(lab, host, "rm -rf /var/lib/irflow; touch /var/lib/irflow")
+    try:
+        _, proof = hands.run(ISOLATE, host.name)
+        assert proof.passed, proof
+        assert attacker_sees(lab, host).dark
+        assert refused(hands, host.name, "undo", "--epoch", "1", "--step", "late")[0] == 75
+        on(lab, host, "rm /var/lib/irflow")
+        assert refused(hands, host.name, "undo", "--epoch", "1", "--step", "late")[0] == 75
+        _, proof = hands.run(RELEASE, host.name)
+        assert proof.facts["restored"] == "identical"
+    finally:
+        on(lab, host, "rm -rf /run/irflow /var/lib/irflow; nft flush ruleset")
 
 
 # ---------------------------------------------------------------- drift
@@ -366,6 +403,38 @@ def test_after_a_reload_of_the_firewall_the_host_is_cut_for_what_is_left(lab: La
     assert ISOLATE.plan(params, ISOLATE.observe(params, context)) == ()
     hands.run(RELEASE, host.name)
     assert on(lab, host, "ls /var/lib/irflow").split() == ["isolation.epoch", "isolation.lock"]
+
+
+def test_where_systemd_runs_the_cut_outlives_a_boot_and_release_takes_that_back(lab: Lab, hands: Hands) -> None:
+    """The lab has no systemd: a stand-in notes what it was asked; the unit itself is checked by systemd's own tool."""
+    host = lab.hosts[1]
+    unit = "/etc/systemd/system/irflow-isolation.service"
+    stand_in = '#!/bin/sh\necho "$*" >>/run/systemctl.log\n'
+    on(lab, host, "mkdir -p /run/systemd/system; mv /usr/bin/systemctl /usr/bin/systemctl.away; "
+                  "cat >/usr/bin/systemctl; chmod 755 /usr/bin/systemctl", stand_in.encode())  # fmt: skip
+    try:
+        hands.run(ISOLATE, host.name, lease=600)
+        assert until(lambda: "start irflow-isolation" in on(lab, host, "cat /run/systemctl.log || :"), 5)
+        assert "enable -q irflow-isolation" in on(lab, host, "cat /run/systemctl.log")
+        assert (
+            on(lab, host, f"cp {unit} /run; systemd-analyze verify /run/irflow-isolation.service 2>&1; rm /run/irflow*")
+            == ""
+        )
+        started = on(lab, host, f"sed -n s/^ExecStart=//p {unit}").strip()
+        on(lab, host, f"nft flush ruleset; {started}")
+        assert attacker_sees(lab, host).dark
+        assert int(call(hands, host.name, "status")["left"]) > 590
+        on(lab, host, "echo '1 600 s' >/var/lib/irflow/isolation.lease; nft flush ruleset; " + started)
+        assert call(hands, host.name, "status")["state"] == "absent"
+        assert hands.run(RELEASE, host.name)[1].passed
+        assert until(lambda: "stop irflow-isolation" in on(lab, host, "cat /run/systemctl.log"), 5)
+        assert (
+            on(lab, host, "find /etc/systemd/system /var/lib/irflow -type f ! -name isolation.lock ! -name '*.epoch'")
+            == ""
+        )
+    finally:
+        on(lab, host, "rm -rf /run/systemd /run/systemctl.log /var/lib/irflow; nft flush ruleset; "
+                      "mv /usr/bin/systemctl.away /usr/bin/systemctl")  # fmt: skip
 
 
 # ---------------------------------------------------------------- what else may go in and out

@@ -30,7 +30,7 @@ class Report:
     """What isolate.sh says is in force. state: absent, armed (dead-man runs), confirmed, or expired.
 
     left: seconds until the kernel opens the host. spec: our mark of what was asked for. rules: hash of the rules as
-    the kernel has them. dropped: packets so far.
+    the kernel has them. dropped: packets so far. remains: files that would cut the host off again after a boot.
     """
 
     backend: str
@@ -39,6 +39,7 @@ class Report:
     spec: str
     rules: str
     dropped: int
+    remains: bool
     raw: dict[str, str]
 
     @classmethod
@@ -47,7 +48,7 @@ class Report:
         raw = fields(text)
         return cls(
             raw.get("backend", ""), raw.get("state", ""), int(raw.get("left") or 0), raw.get("spec", ""),
-            raw.get("rules", ""), int(raw.get("dropped_packets") or 0), raw,
+            raw.get("rules", ""), int(raw.get("dropped_packets") or 0), raw.get("remains") == "yes", raw,
         )  # fmt: skip
 
     def to_facts(self) -> dict[str, Json]:

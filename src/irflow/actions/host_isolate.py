@@ -131,9 +131,10 @@ class HostIsolate(Action[IsolateParams]):
         """Take our objects away and show that nothing else moved; harmless when nothing was applied."""
         report = mutate(context, "undo")
         again, after = together(lambda: look(context, fresh=True), context, FIRST_LOOK_S)
+        gone = again.state == "absent" and not again.remains
         return Proof(
             (
-                Check("isolation is gone", again.state == "absent", report.raw.get("was", ""), again.state),
+                Check("isolation is gone", gone, report.raw.get("was", ""), again.state),
                 Check(
                     "the rest of the rules was left alone", report.raw.get("restored") != "", "",
                     report.raw.get("restored", ""),

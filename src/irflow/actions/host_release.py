@@ -36,11 +36,16 @@ class HostRelease(Action[ReleaseParams]):
     def observe(self, params: ReleaseParams, context: Context) -> dict[str, Json]:
         """What is in force, and how the host answers the responder."""
         report, seen = together(lambda: look(context), context, FIRST_LOOK_S)
-        return {**report.to_facts(), "probe": seen.answer, "probe_before_cut": _probe_before_cut(context)}
+        return {
+            **report.to_facts(),
+            "remains": report.remains,
+            "probe": seen.answer,
+            "probe_before_cut": _probe_before_cut(context),
+        }
 
     def plan(self, params: ReleaseParams, seen: dict[str, Json]) -> tuple[Change, ...]:
-        """Nothing when nothing of ours is there."""
-        if seen["state"] == "absent":
+        """Nothing when nothing of ours is there, also no file that would cut the host off again after a boot."""
+        if seen["state"] == "absent" and not seen["remains"]:
             return ()
         return (Change(f"take the isolation of {params.host} back", {"state": seen["state"], "spec": seen["spec"]}),)
 
@@ -54,17 +59,18 @@ class HostRelease(Action[ReleaseParams]):
     ) -> Proof:
         """Nothing of ours is left, seen over a new connection, and the host answers as it did before the cut."""
         report, after = together(lambda: look(context, fresh=True), context, FIRST_LOOK_S)
+        gone = report.state == "absent" and not report.remains
         restored = str(applied[0].get("restored", "")) if applied else "nothing"
         before = str(seen.get("probe_before_cut") or "")
         answers = after.answer != "silent" or before == "silent"
         now = f"{after.answer}, before the cut {before or 'unknown'}"
         checks = (
-            Check("isolation is gone", report.state == "absent", str(seen["state"]), report.state),
+            Check("isolation is gone", gone, str(seen["state"]), f"{report.state}{', files remain' * report.remains}"),
             Check("the host answers again", answers, str(seen["probe"]), now),
             Check("rules of the host", restored in _RESTORED, "", _RESTORED.get(restored, restored or "unknown")),
         )
         facts: dict[str, Json] = {**report.to_facts(), "restored": restored, "probe_after": after.answer}
-        return Proof(checks, facts, ended_leases=(KIND,) if report.state == "absent" else ())
+        return Proof(checks, facts, ended_leases=(KIND,) if gone else ())
 
 
 def _probe_before_cut(context: Context) -> str:

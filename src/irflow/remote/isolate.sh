@@ -9,7 +9,7 @@
 #
 # NET: address or network, v4 or v6. FLOW: PROTO:ADDRESS:PORT, udp:10.0.0.53:53 or tcp:[2001:db8::1]:443.
 # IRFLOW_CONNECTION: "client_ip client_port server_ip server_port" of this session; both ends are always kept open.
-# Output: key=value lines. Exit: 0; 64 usage; 65 refused by the kernel; 69 no packet filter; 73 state not writable;
+# Output: key=value lines. Exit: 0; 64 usage; 65 refused by the kernel; 69 no packet filter; 73 no place for state;
 # 75 stale epoch, busy, or nothing left to confirm; 77 not root.
 #
 # The cut is one table of our own at priority -310: before conntrack, DNAT and every other table, without state, so that
@@ -115,8 +115,17 @@ case $spec$step$rules in *[!A-Za-z0-9_@%+=:,./\[\]-]*) die 64 "odd characters in
 
 # ---------------------------------------------------------------- one writer at a time, and never a late one
 
+choose_state() { # a full or broken disk must not save a host from being cut off: then memory has to do until a boot
+	if [ ! -d /run/irflow ] && mkdir -p $state_dir 2>/dev/null &&
+		{ echo >$state_dir/isolation.lock; } 2>/dev/null; then
+		return
+	fi
+	mkdir -p /run/irflow || die 73 "neither $state_dir nor /run/irflow can be written"
+	[ -e /run/irflow/isolation.epoch ] || cp $state_dir/isolation.epoch /run/irflow/isolation.epoch 2>/dev/null || :
+	state_dir=/run/irflow
+}
+
 take_lock() {
-	[ -d $state_dir ] || mkdir -p $state_dir || die 73 "cannot make $state_dir"
 	if command -v flock >/dev/null; then
 		exec 9>>$state_dir/isolation.lock
 		flock -w 10 9 || die 75 "another irflow call is at work here and does not end"
@@ -244,7 +253,10 @@ nft_table() { # elements of the armed set, maybe none -> table
 	split_management
 	[ -z "$v4" ] || v4="elements = { $v4 };"
 	[ -z "$v6" ] || v6="elements = { $v6 };"
-	nft_flows in && flows_in=$flows && nft_flows out && flows_out=$flows
+	nft_flows in
+	flows_in=$flows
+	nft_flows out
+	flows_out=$flows
 	table="table inet irflow {
 	set management4 { type ipv4_addr; flags interval; auto-merge; $v4 }
 	set management6 { type ipv6_addr; flags interval; auto-merge; $v6 }
@@ -292,10 +304,15 @@ nft_before() { # the ruleset without our own table -> before
 }
 
 nft_apply() {
-	case $state in absent | expired) nft_before && printf '%s\n' "$before" >$state_dir/before.nft ;; esac
+	case $state in absent | expired)
+		nft_before
+		printf '%s\n' "$before" >$state_dir/before.nft
+		;;
+	esac
 	fresh='create table inet irflow'
 	[ "$state" = absent ] || fresh='delete table inet irflow'
-	elements deadman "$deadman" && nft_table "$elements"
+	elements deadman "$deadman"
+	nft_table "$elements"
 	nft -f - <<-END || die 65 "the kernel refused the rules"
 		$fresh
 		$table
@@ -413,7 +430,8 @@ ipt_apply() {
 	case $state in absent | expired) ipt_plain >$state_dir/before.iptables ;; esac
 	families
 	for tool in $each; do
-		ipt_jumps "$tool" deadman "$deadman" && ipt_rules "$tool"
+		ipt_jumps "$tool" deadman "$deadman"
+		ipt_rules "$tool"
 		printf '*filter\n:IRFLOW_IN - [0:0]\n:IRFLOW_FORWARD - [0:0]\n:IRFLOW_OUT - [0:0]\n%s%sCOMMIT\n' \
 			"$rules_" "$jumps" | "$tool-restore" -w 5 --noflush || die 65 "$tool refused the rules"
 	done
@@ -466,11 +484,11 @@ case $(nft list set inet irflow armed 2>/dev/null) in *ipv4*) exit 0 ;; esac
 
 keep_after_boot() { # the seconds left survive in a file; systemd, where it runs, reads it
 	now=$(date +%s)
-	printf '%s %s %s\n' $((now + ttl)) "$ttl" "$spec" >$state_dir/isolation.lease
-	[ $backend = nft ] || return 0
-	printf '%s' "$rearm" >$state_dir/rearm
+	printf '%s %s %s\n' $((now + ttl)) "$ttl" "$spec" >$state_dir/isolation.lease || return 1
+	printf '%s' "$rearm" >$state_dir/rearm || return 1
 	[ -d /run/systemd/system ] || return 0
-	cat >$unit <<-'END'
+	mkdir -p ${unit%/*} || return 1
+	cat >$unit <<-'END' || return 1
 		[Unit]
 		Description=irflow host isolation
 		DefaultDependencies=no
@@ -491,7 +509,7 @@ keep_after_boot() { # the seconds left survive in a file; systemd, where it runs
 }
 
 forget_after_boot() {
-	rm -f $state_dir/isolation.nft $state_dir/isolation.lease $state_dir/rearm $state_dir/before.nft \
+	rm -f /var/lib/irflow/isolation.lease $state_dir/isolation.nft $state_dir/isolation.lease $state_dir/rearm $state_dir/before.nft \
 		$state_dir/before.iptables
 	[ -f $unit ] || return 0
 	systemctl disable -q irflow-isolation || :
@@ -508,13 +526,16 @@ in_background() { # systemd may take seconds, and nothing here depends on it
 look() {
 	choose_backend
 	case $backend$verb in
-	nftconfirm) [ -n "$confirmed" ] && nft_look || state='' ;; # before, the kernel itself checks
+	nftconfirm) if [ -n "$confirmed" ]; then nft_look; else state=''; fi ;; # before, the kernel itself checks
 	nft*) nft_look ;;
 	iptables*) ipt_look ;;
 	esac
 }
 
 report() {
+	remains=no # what would cut the host off again after a boot
+	if [ -e /var/lib/irflow/isolation.lease ] || [ -e $unit ]; then remains=yes; fi
+	printf 'remains=%s\n' $remains
 	printf 'backend=%s\nstate=%s\nleft=%s\nspec=%s\nrules=%s\ndropped_packets=%s\ndropped_bytes=%s\n' \
 		$backend "$state" "$left" "$spec_seen" "$rules_seen" "$dropped_packets" "$dropped_bytes"
 }
@@ -527,8 +548,10 @@ apply_now() {
 confirm_now() {
 	[ "${ttl:-0}" -gt 0 ] || die 64 "$verb needs --ttl"
 	case $backend in nft) nft_confirm ;; iptables) ipt_confirm ;; esac
-	confirmed=1
-	keep_after_boot
+	confirmed=1 persistence=none
+	if [ $backend = nft ] && [ $state_dir = /var/lib/irflow ]; then
+		if keep_after_boot; then persistence=kept; else persistence=failed; fi # the cut itself stands
+	fi
 	look
 }
 
@@ -538,9 +561,12 @@ renew_now() { # prolong what is as we left it, else cut again; that one has to b
 	*) [ -z "$rules" ] || [ "$rules_seen" = "$rules" ] || drift=rules_changed ;;
 	esac
 	if [ -z "$drift" ] && [ "$state" = confirmed ]; then
-		confirm_now && echo renewed=prolonged
+		confirm_now
+		echo renewed=prolonged
 	else
-		apply_now && look && echo renewed=armed && echo "drift=$drift"
+		apply_now
+		look
+		printf 'renewed=armed\ndrift=%s\n' "$drift"
 	fi
 	report
 }
@@ -549,20 +575,30 @@ case $verb in apply | confirm | renew | undo | status) ;; *) die 64 "unknown ver
 if [ "$verb" != status ]; then
 	[ -n "$epoch" ] || die 64 "$verb needs --epoch"
 	[ -w / ] || [ "$(id -u)" = 0 ] || die 77 "root is needed (sudo -n)"
+	choose_state
 	take_lock
 	fence
 fi
 look
 case $verb in
-apply) apply_now && printf 'backend=%s\nstate=armed\nleft=%s\nwas=%s\n' $backend "$deadman" "$state" ;;
-confirm) confirm_now && report ;;
+apply)
+	was=$state
+	apply_now
+	printf 'backend=%s\nstate=armed\nleft=%s\nwas=%s\n' $backend "$deadman" "$was"
+	;;
+confirm)
+	confirm_now
+	report
+	echo persistence=$persistence
+	;;
 renew) renew_now ;;
 undo)
 	restored=nothing was=$state
 	case $backend in nft) nft_undo ;; iptables) ipt_undo ;; esac
 	forget_after_boot
 	look
-	printf 'was=%s\nrestored=%s\n' "$was" $restored && report
+	printf 'was=%s\nrestored=%s\n' "$was" $restored
+	report
 	;;
 status) report ;;
 esac

@@ -37,10 +37,14 @@ class OneKey:
 
 
 class NastyServer:
-    """Misbehaves in one way, named by `mode`; `ok` behaves. sessions: scripts it was asked to run so far."""
+    """Misbehaves in one way, named by `mode`; `ok` behaves. sessions: scripts it was asked to run so far.
+
+    errors: what `ends with 1` writes to standard error.
+    """
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
+        self.errors = b""
         self.key = paramiko.Ed25519Key.from_private_key(io.StringIO(new_key().decode()))
         self.sessions = 0
         self.connections = 0
@@ -158,6 +162,10 @@ class _Session(paramiko.ServerInterface):
             channel.close()
         elif mode == "dies while running":
             channel.get_transport().close()
+        elif mode == "ends with 1":
+            channel.sendall_stderr(self._server.errors)
+            channel.send_exit_status(1)
+            channel.close()
         elif mode == "never reads":
             over.wait(LONG_S)
         else:

@@ -247,6 +247,26 @@ def test_ending_connections_through_a_jump_host_never_ends_the_jump_hosts_own(
     assert shell.run(hosts[0], "connection.sh", timeout_s=20).text == before
 
 
+def test_calls_cut_at_their_deadline_never_disturb_others_on_the_same_connections(
+    hosts: tuple[Host, ...], make: Callable[..., SshShell]
+) -> None:
+    behind = [but(host, jump="web-1", netns=None) for host in hosts[1:]]
+    shell = make(*behind)
+    before = shell.run(hosts[0], "connection.sh", timeout_s=20).text
+
+    def one(number: int) -> str:
+        host = behind[number % len(behind)]
+        if number % 3 == 0:  # 30 to 150 ms: some are cut while connecting, some in a channel's opening, some running
+            with pytest.raises((DeadlineExceeded, HostUnreachable)):
+                shell.run(host, "sleep.sh", timeout_s=0.03 + 0.01 * (number % 13))
+            return host.name
+        return shell.run(host, "name.sh", timeout_s=30, fresh=number % 5 == 0).text.strip()
+
+    with ThreadPoolExecutor(14) as threads:
+        assert list(threads.map(one, range(140))) == [behind[number % len(behind)].name for number in range(140)]
+    assert shell.run(hosts[0], "connection.sh", timeout_s=20).text == before
+
+
 def test_a_jump_hosts_connection_that_died_unnoticed_is_replaced(
     lab: Lab, hosts: tuple[Host, ...], make: Callable[..., SshShell]
 ) -> None:

@@ -12,7 +12,7 @@ import paramiko
 
 from irflow.adapters.ssh.connect import Stream, log_in, open_socket
 from irflow.adapters.ssh.transport import Transport
-from irflow.adapters.ssh.watchdog import Leash, Watchdog
+from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
 from irflow.core.errors import ConfigurationError, HostUnreachable
 from irflow.core.inventory import Host, Inventory
 from irflow.core.secret import SecretStore
@@ -52,10 +52,10 @@ class Connection:
         Raises Stale when the connection has served before and seems to have died since, HostUnreachable otherwise.
         """
         served, self.served = self.served, True
-        patience = min(leash.left(), PATIENCE_S) if served else leash.left()
+        most = min(leash.left(), PATIENCE_S) if served else leash.left()
         try:
-            with leash.cutting(self.transport.sever):
-                return self.transport.open("direct-tcpip" if to else "session", patience, to)
+            with leash.cutting(patience, self.transport.sever):
+                return self.transport.open("direct-tcpip" if to else "session", most, to)
         except (paramiko.SSHException, EOFError, OSError) as error:
             refused = isinstance(error, paramiko.ChannelException)
             if served and not leash.passed and not (refused and to):

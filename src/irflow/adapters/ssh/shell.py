@@ -12,8 +12,15 @@ from irflow.adapters.ssh import hostkeys
 from irflow.adapters.ssh.command import command_line, text_of
 from irflow.adapters.ssh.exchange import NoStatus, Said, TooMuchOutput, exchange
 from irflow.adapters.ssh.pool import Connection, Pool, Stale
-from irflow.adapters.ssh.watchdog import Leash, Watchdog
-from irflow.core.errors import ConnectionLost, DeadlineExceeded, HostUnreachable, LoginFailed, RemoteFailed
+from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
+from irflow.core.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    HostUnreachable,
+    LoginFailed,
+    RemoteFailed,
+)
 from irflow.core.inventory import Host, Inventory
 from irflow.core.ports import Completed
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
@@ -116,7 +123,7 @@ def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]
         raise HostUnreachable("scripts already running there left no session free in time", where=connection.name)
     try:
         channel = connection.channel(leash)
-        with leash.cutting(connection.transport.sever):
+        with leash.cutting(patience, connection.transport.sever):
             try:
                 yield channel
             finally:
@@ -159,8 +166,15 @@ class _NoSecrets:
 def scan_host_keys(host: Host, *, timeout_s: float = SCAN_TIMEOUT_S) -> tuple[str, ...]:
     """The keys a host shows, one per type, as `TYPE BASE64`; nothing is logged in.
 
-    A host behind a jump host needs SshShell.host_keys. Raises HostUnreachable.
+    Raises HostUnreachable, and ConfigurationError for a host behind a jump host: that needs a login there, which
+    SshShell.host_keys has.
     """
+    if host.jump is not None:
+        raise ConfigurationError(
+            f"its keys cannot be read from here, only through its jump host {host.jump}",
+            where=host.name,
+            hint="Read them on its console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+        )
     shell = SshShell(_NoSecrets(), Inventory())
     try:
         return shell.host_keys(host, timeout_s=timeout_s)

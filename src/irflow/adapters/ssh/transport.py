@@ -79,6 +79,18 @@ class Transport(paramiko.Transport):
         channel.transport = _Gate(self, channel)  # type: ignore[assignment]  # stands in for the transport
         return channel
 
+    def _parse_channel_open_success(self, message: paramiko.Message) -> None:
+        """Close a channel that opens after the caller has given up; paramiko would leave it open on the other side."""
+        ours, theirs = message.get_int(), message.get_int()
+        if self._channels.get(ours) is None:  # type: ignore[attr-defined]  # what the base class looks in
+            goodbye = paramiko.Message()
+            goodbye.add_byte(bytes([_CLOSE]))
+            goodbye.add_int(theirs)
+            self._send_message(goodbye)  # type: ignore[attr-defined]
+            return
+        message.rewind()
+        super()._parse_channel_open_success(message)  # type: ignore[misc]
+
     def sever(self) -> None:
         """End the connection now, without waiting for anything: whoever uses it sees it end, and its thread ends."""
         if isinstance(self.sock, paramiko.Channel):

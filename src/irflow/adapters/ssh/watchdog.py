@@ -15,11 +15,15 @@ from contextlib import contextmanager
 
 from irflow.adapters.deadline import Deadline
 
-GRACE_S = 0.25
+GRACE_S = 0.5
 """How long a call may take to come back after a cut before the next, harder one."""
 
 Cut = Callable[[], None]
 Timer = Callable[[], float | None]
+
+
+def patience() -> None:
+    """The first cut where a call sees its deadline by itself: others may share what the second one severs."""
 
 
 class Leash:

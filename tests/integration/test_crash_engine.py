@@ -152,7 +152,7 @@ def test_every_journal_verifies_after_all_that(here: Site, cases: dict[str, Futu
 def test_an_engine_that_was_paused_before_the_cut_and_wakes_up_after_the_release_changes_nothing(here: Site) -> None:
     host = here.lab.hosts[1]
     incident = here.alert(host.name)
-    late = engine_process.start(here.home, incident, "pause", "after:step.intent#2")
+    late = engine_process.start(here.home, incident, "pause", "before:isolate.sh apply")
     try:
         until(lambda: _stopped(late), 20, "the first engine stops at its intent")
         status, output = engine_process.finish(engine_process.start(here.home, incident))

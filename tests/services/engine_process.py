@@ -1,8 +1,8 @@
-"""One engine process that carries out containment, and what a test needs to start, kill, pause and resume it.
+"""One engine process that carries out containment, and what a test needs to start, kill and pause it.
 
-Run as `python -m tests.services.engine_process HOME INCIDENT [record FILE | pause POINT | die CALL]`. Where it dies is
-said by IRFLOW_FAULT, as in production. `record` writes the fault points it passes, `pause` stops it at one (SIGSTOP),
-`die` kills it around a call to the host: `before:isolate.sh apply`, `after:isolate.sh confirm`.
+Run as `python -m tests.services.engine_process HOME INCIDENT [record FILE | die CALL | pause CALL]`. Where it dies is
+said by IRFLOW_FAULT, as in production. `record` writes the fault points it passes; `die` and `pause` kill or stop it
+around a call to the host: `before:isolate.sh apply`, `after:isolate.sh confirm`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any
 from ulid import ULID
 
 from irflow import wiring
-from irflow.adapters.faults import VARIABLE, Fault
+from irflow.adapters.faults import VARIABLE
 from irflow.adapters.threads import ThreadExecutor
-from irflow.core.phase import execute
 from irflow.core.inventory import Host
+from irflow.core.phase import execute
 from irflow.core.playbook import Phase
 from irflow.core.ports import Completed, Shell
 
+SIGNALS = {"die": signal.SIGKILL, "pause": signal.SIGSTOP}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -70,27 +71,22 @@ def _recorder(file: Path) -> Callable[[str], None]:
     return record
 
 
-def _pauser(text: str) -> Callable[[str], None]:
-    point, _, count = text.partition("#")
-    return Fault(point, int(count or 1), kill=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+class StruckShell:
+    """The real shell of a process that gets a signal just before or just after one kind of call."""
 
-
-class DyingShell:
-    """The real shell of a process that is killed just before or just after one kind of call."""
-
-    def __init__(self, shell: Shell, point: str) -> None:
-        self._shell, self._point = shell, point
+    def __init__(self, shell: Shell, point: str, number: int) -> None:
+        self._shell, self._point, self._number = shell, point, number
 
     def run(self, host: Host, script: str, args: Sequence[str] = (), **options: Any) -> Completed:
         call = f"{script} {args[0] if args else ''}"
-        self._die(f"before:{call}")
+        self._strike(f"before:{call}")
         done = self._shell.run(host, script, args, **options)
-        self._die(f"after:{call}")
+        self._strike(f"after:{call}")
         return done
 
-    def _die(self, point: str) -> None:
+    def _strike(self, point: str) -> None:
         if point == self._point:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._number)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._shell, name)
@@ -98,15 +94,14 @@ class DyingShell:
 
 def main(home: str, incident: str, mode: str = "", argument: str = "") -> int:
     """Contain the incident as far as it goes without a person."""
-    hook = {"record": lambda: _recorder(Path(argument)), "pause": lambda: _pauser(argument)}.get(mode)
-    if hook is not None:
-        wiring.from_environment = hook  # type: ignore[assignment]
+    if mode == "record":
+        wiring.from_environment = lambda: _recorder(Path(argument))  # type: ignore[assignment, return-value]
     with wiring.open_runtime(wiring.load(Path(home)), process="responder") as wired, ThreadExecutor() as executor:
-        if mode == "die":
+        if mode in SIGNALS:
             ports = wired.engine.ports
-            wired.engine.ports = replace(ports, shell=DyingShell(ports.shell, argument))
+            wired.engine.ports = replace(ports, shell=StruckShell(ports.shell, argument, SIGNALS[mode]))
         result = execute(wired.engine, incident, Phase.CONTAINMENT, executor, run_id=str(ULID()), kind="threads")
-    print(result.state, *result.open_items, sep="\n")
+    sys.stdout.write("\n".join((result.state, *result.open_items)))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,6 +85,15 @@ class Site:
         """What is wrong with the journals; nothing when they are intact."""
         return [str(one) for one in verify_journals(self.config.settings, None) if not one.intact]
 
+    def story(self, incident: str) -> str:
+        """The incident's journal for people: one line per event."""
+        lines = [
+            f"{one.seq} {one.at[11:23]} {one.kind} {one.step} {one.actor} {one.epoch or ''} "
+            f"{one.data.get('outcome') or one.data.get('phase') or ''} {one.data.get('detail') or ''}"
+            for one in self.store.events(incident)
+        ]
+        return "\n".join(lines)
+
     # ------------------------------------------------------------ the hosts, seen past irflow
 
     def isolation(self, host: LabHost) -> Isolation:
@@ -120,15 +129,11 @@ def site(home: Path, lab: Lab, **settings: object) -> Iterator[Site]:
         yield Site(lab, config, store, installation)
 
 
-def until(done: Callable[[], object], within_s: float, what: str) -> None:
-    """Wait for something to become true. Raises AssertionError naming it."""
+def until(done: Callable[[], object], within_s: float, what: str | Callable[[], str]) -> None:
+    """Wait for something to become true. Raises AssertionError saying what it was; a function is asked only then."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if done():
             return
         time.sleep(0.05)
-    assert done(), f"not within {within_s:g} s: {what}"
-
-
-def names(hosts: Sequence[LabHost]) -> tuple[str, ...]:
-    return tuple(host.name for host in hosts)
+    assert done(), f"not within {within_s:g} s: {what if isinstance(what, str) else what()}"

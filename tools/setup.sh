@@ -44,7 +44,7 @@ else
 fi
 quiet=(--quiet --no-input --disable-pip-version-check --root-user-action ignore)
 say "installing $(grep -c == requirements.lock) Python packages into $VENV"
-"${pip[@]}" install "${quiet[@]}" --no-compile --require-hashes -r requirements.lock
+"${pip[@]}" install "${quiet[@]}" --no-compile --no-deps --require-hashes -r requirements.lock
 "${pip[@]}" install "${quiet[@]}" --no-compile --no-deps --no-build-isolation --editable .
 # All cores; a few packages carry files for other Pythons, which do not compile and are never imported.
 $VENV/bin/python -m compileall -q -j 0 $VENV/lib src >/dev/null || true

@@ -15,9 +15,11 @@ from pathlib import Path
 import httpx
 
 from irflow.config import Settings, default_home
-from irflow.core.errors import IrflowError
+from irflow.core.errors import ConfigurationErrors, IrflowError, ServiceMissing
 from irflow.core.inventory import Host
 from irflow.core.secret import SecretRef
+from irflow.supervisor.ports import require_free
+from irflow.supervisor.stack import web_url
 from irflow.wiring import Configuration, build_shell, load, open_store, secret_store
 
 HOST_TIMEOUT_S = 8.0
@@ -37,10 +39,15 @@ class Finding:
 def examine(home: Path | None) -> list[Finding]:
     """Look at everything, in the order a person would mend it. Never raises for what it finds."""
     findings = [*_machine()]
+    home = home or default_home()
+    if not (home / "irflow.yaml").exists() and not (home / "inventory.yaml").exists():
+        return [*findings, Finding("configuration", False, f"there is none in {home}", "irflow init")]
     try:
-        config = load(home or default_home())
+        config = load(home)
+    except ConfigurationErrors as error:
+        return [*findings, *(Finding("configuration", False, str(one), "mend that line") for one in error.errors)]
     except IrflowError as error:
-        return [*findings, Finding("configuration", False, str(error), "irflow init, or mend the lines named")]
+        return [*findings, Finding("configuration", False, str(error))]
     findings.append(Finding("configuration", True, str(config.settings.home)))
     findings += [*_state(config.settings), *_secrets(config), *_people(config), *_hosts(config), *_services(config)]
     return findings
@@ -97,17 +104,16 @@ def _hosts(config: Configuration) -> Iterator[Finding]:
     shell = build_shell(config)
 
     def look(host: Host) -> Finding:
+        what = f"host {host.name}"
         if not host.management:
-            return Finding(
-                host.name, False, "no management addresses", "isolation needs `management:` in inventory.yaml"
-            )
+            return Finding(what, False, "no management addresses", "isolation needs `management:` in inventory.yaml")
         if not host.host_keys:
-            return Finding(host.name, False, "no host key on record", f"irflow hosts enrol {host.name}")
+            return Finding(what, False, "no host key on record", f"irflow hosts enrol {host.name}")
         try:
             shell.connect(host, timeout_s=HOST_TIMEOUT_S)
         except IrflowError as error:
-            return Finding(host.name, False, str(error), error.hint)
-        return Finding(host.name, True, f"{host.user}@{host.address}:{host.port}")
+            return Finding(what, False, error.message, error.hint)
+        return Finding(what, True, f"{host.user}@{host.address}:{host.port}")
 
     try:
         with ThreadPoolExecutor(32) as pool:
@@ -118,14 +124,39 @@ def _hosts(config: Configuration) -> Iterator[Finding]:
 
 def _services(config: Configuration) -> Iterator[Finding]:
     settings = config.settings
-    try:
-        httpx.get(f"{settings.prefect_api}/health", timeout=3, trust_env=False).raise_for_status()
+    if _answers(f"{web_url(settings)}/health"):
+        yield Finding("web", True, web_url(settings))
+    else:
+        yield Finding("web", False, "not running", "irflow up starts it", needed=False)
+        yield _port("web", settings.web_host, settings.web_port)
+    if _answers(f"{settings.prefect_api}/health"):
         yield Finding("Prefect", True, settings.prefect_api)
-    except (httpx.HTTPError, OSError):
-        yield Finding("Prefect", False, f"no answer at {settings.prefect_api}", "irflow up starts it", needed=False)
+    elif settings.prefect_url:
+        mend = "start it, or mend prefect_url in irflow.yaml; until then hosts are contained without it"
+        yield Finding("Prefect", False, f"no answer at {settings.prefect_api}", mend, needed=False)
+    else:
+        yield Finding("Prefect", False, "not running", "irflow up starts it", needed=False)
+        yield _port("prefect", "127.0.0.1", settings.prefect_port)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         try:
             sock.connect(os.fspath(settings.responder_socket))
             yield Finding("responder", True, "running")
         except OSError:
             yield Finding("responder", False, "not running", "irflow up starts it", needed=False)
+
+
+def _answers(url: str) -> bool:
+    try:
+        # Only whether something of ours is there: its certificate is made for the name that others call it by.
+        return httpx.get(url, timeout=3, trust_env=False, verify=False).is_success  # noqa: S501
+    except (httpx.HTTPError, OSError):
+        return False
+
+
+def _port(service: str, host: str, port: int) -> Finding:
+    """Whether `irflow up` could take the port."""
+    try:
+        require_free(host, port, service)
+    except ServiceMissing as error:
+        return Finding(f"{service} port", False, error.message, error.hint)
+    return Finding(f"{service} port", True, f"{port} on {host} is free")

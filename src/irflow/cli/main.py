@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from irflow import __version__
 from irflow.cli import decide, drill, hosts, incidents, lab, records, run, services, setup
 from irflow.cli.output import HOME, fail
 
@@ -23,11 +24,20 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"irflow {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     home: Annotated[
         Path | None, typer.Option(envvar="IRFLOW_HOME", help="Where configuration and state live.", show_default=False)
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Options that stand before the command."""
     HOME["path"] = home
@@ -50,7 +60,7 @@ drill.add(app)
 def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="irflow", standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(130)
     except typer.Exit as exit_:

@@ -94,7 +94,8 @@ def fail(error: Exception) -> int:
     if isinstance(error, ConfigurationErrors):
         for one in error.errors:
             print(f"error: {one}", file=sys.stderr)
-        print(f"{len(error.errors)} mistake(s) to mend", file=sys.stderr)
+        number = len(error.errors)
+        print(f"{number} mistake{'s' if number > 1 else ''} to mend", file=sys.stderr)
         return error.exit_code
     if isinstance(error, IrflowError):
         print(f"error: {error}", file=sys.stderr)

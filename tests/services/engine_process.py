@@ -95,7 +95,7 @@ class StruckShell:
 def main(home: str, incident: str, mode: str = "", argument: str = "") -> int:
     """Contain the incident as far as it goes without a person."""
     if mode == "record":
-        wiring.from_environment = lambda: _recorder(Path(argument))  # type: ignore[assignment, return-value]
+        vars(wiring)["from_environment"] = lambda: _recorder(Path(argument))
     with wiring.open_runtime(wiring.load(Path(home)), process="responder") as wired, ThreadExecutor() as executor:
         if mode in SIGNALS:
             ports = wired.engine.ports

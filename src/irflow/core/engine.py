@@ -53,6 +53,14 @@ def _question(status: IncidentStatus, plan: Plan, step: PlanStep) -> dict[str, J
     }
 
 
+def _after(before: IrflowError, failure: IrflowError) -> IrflowError:
+    """The error to record: where an outcome is unknown and nobody could look again, both must be told."""
+    if isinstance(before, OutcomeUnknown) and isinstance(failure, HostError):
+        message = f"{before.message}; it could not be looked at again: {failure.message}"
+        return OutcomeUnknown(message, where=failure.where, hint=failure.hint)
+    return failure
+
+
 class Engine:
     """Runs single steps. What runs when is core.phase; where it runs is the executor's business.
 
@@ -171,7 +179,7 @@ class Engine:
                 if context.left() <= 0.05:
                     break
             except IrflowError as failure:
-                error = failure
+                error = _after(error, failure)
                 break
             except Exception as failure:  # noqa: BLE001 - an action's bug must become an outcome, not a silent intent
                 error = IrflowError(f"{type(failure).__name__} in {step.action}: {failure}", where=step.target or None)

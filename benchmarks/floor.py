@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 
 import paramiko
-from irflow.adapters.netns import socket_in
 
+from irflow.adapters.netns import socket_in
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost
 

@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from irflow.supervisor.stack import Stack, start_stack
-
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.model import from_text
 from irflow.core.ports import Store
@@ -17,6 +15,7 @@ from irflow.core.status import fold
 from irflow.drill.alert import send
 from irflow.drill.installation import Installation, install
 from irflow.lab.lab import Lab
+from irflow.supervisor.stack import Stack, start_stack
 from irflow.wiring import load, open_store
 
 SETTLE_S = 180.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -186,10 +186,16 @@ def _hint(cause: BaseException) -> str:
 
 
 def _create_file(path: Path) -> None:
-    """Make the file (0600) and its folder (0700) before SQLite would make them readable for others."""
+    """Make the file (0600) and its folder (0700) before SQLite would make them readable for others.
+
+    A file that is there is never opened here: closing it would take away this process's POSIX locks on it, those of
+    SQLite with them, and another process would then delete the write-ahead log that is in use
+    (sqlite.org/howtocorrupt.html, section 2.2).
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

@@ -10,7 +10,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from irflow.core.incident import Incident
 from irflow.core.phase import PhaseResult
 from irflow.core.plan import Plan
-from irflow.flows.plain import markdown, plain
+from irflow.flows.executor import target_of
+from irflow.flows.plain import cell, markdown, plain
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,10 @@ def rows(plan: Plan | None, result: PhaseResult) -> list[dict[str, str]]:
         known = result.steps.get(step.key)
         found.append(
             {
-                "step": plain(step.title),
-                "target": plain(step.target),
+                "step": cell(step.title),
+                "target": cell(target_of(step)),
                 "state": known.state.value if known else "pending",
-                "detail": plain(known.detail) if known else "",
+                "detail": cell(known.detail) if known else "",
             }
         )
     return found

@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from irflow.flows.plain import plain
+from irflow.supervisor.child import die_with_parent
 
 MOST_S = 900.0
 """A drill takes less than a minute; one that hangs is ended, with all that it started."""
@@ -56,7 +57,7 @@ def run_command(arguments: list[str], most_s: float) -> tuple[int, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "irflow", *arguments],
         stdin=subprocess.DEVNULL, stdout=sys.stdout.fileno(), stderr=subprocess.PIPE, env=environment,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),
     )  # fmt: skip
     try:
         _, stderr = process.communicate(timeout=most_s)

@@ -16,6 +16,9 @@ COMMON = {
     # Prefect's UI sends its password itself, so a foreign page cannot use it; this spares every process a request.
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    # Seconds; only where the events do not come through.
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "5",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "irflow",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Seconds; Prefect takes no fewer. Hints for people who look at the UI, not what irflow relies on.

@@ -42,7 +42,12 @@ def _run_name(*, parameters: dict[str, Any]) -> str:
     work = _submitted.get((parameters["incident"], parameters["key"]))
     if work is None:
         return plain(parameters["key"])
-    return plain(f"{work.step.title}: {work.step.target}" if work.step.target else work.step.title)
+    return f"{plain(work.step.title, 120)}: {target}" if (target := target_of(work.step)) else plain(work.step.title)
+
+
+def target_of(step: PlanStep) -> str:
+    """The host, or the item that the step was made for."""
+    return plain(step.target or step.key.partition("@")[2], 80)
 
 
 @task(

@@ -14,6 +14,11 @@ def plain(text: object, most: int = MOST_CHARACTERS) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def cell(text: object, most: int = MOST_CHARACTERS) -> str:
+    """The same for a table: no markup, and addresses are defanged, so that none becomes a link to click."""
+    return plain(text, most).replace("://", "[:]//").replace("](", "] (")
+
+
 def markdown(text: object, most: int = MOST_CHARACTERS) -> str:
     """The same as Markdown that shows as that text."""
     return _markdown(plain(text, most))

@@ -173,10 +173,13 @@ async def _registered(settings: Settings) -> list[str]:
     from prefect.exceptions import PrefectHTTPStatusError
 
     from irflow.flows.deployments import register
+    from irflow.flows.lost import report_lost
 
     for left in reversed(range(REGISTER_TRIES)):
         try:
             async with get_client() as client:
+                for name in await report_lost(client):
+                    log.warning("%s: its process ended together with an earlier worker", name)
                 return await register(client, settings)
         except (httpx.HTTPError, PrefectHTTPStatusError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)

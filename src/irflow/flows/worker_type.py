@@ -7,19 +7,23 @@ SSH keys.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from uuid import UUID
 
 import anyio
 import anyio.abc
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from irflow.core.errors import Refused, ServiceMissing
 from irflow.flows.forks import Forks
+from irflow.flows.lost import identity
 from irflow.flows.names import NO_TEMPLATE, WORKER_TYPE
 from irflow.flows.plain import plain
+
+log = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 30.0
 """A cancelled run may end the steps that are under way; then it is killed. The journal knows what it did."""
@@ -64,6 +68,10 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
 
     forks: Forks | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._cancelled: set[UUID] = set()
+
     @classmethod
     def get_default_base_job_template(cls) -> dict[str, Any]:
         """Nothing can be set."""
@@ -73,7 +81,7 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
         self,
         flow_run: FlowRun,
         configuration: IrflowJobConfiguration,
-        task_status: anyio.abc.TaskStatus[int] | None = None,
+        task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> IrflowResult:
         """Have the run forked and wait for its end. Raises Refused for a flow that irflow does not ship."""
         if self.forks is None:
@@ -84,13 +92,14 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
         if name not in FLOWS:
             raise Refused(f"irflow runs only the flows that it ships; {plain(name)} is none of them")
         run = str(flow_run.id)
-        pid = await self.forks.start(run, name)
+        process = identity(await self.forks.start(run, name))
         if task_status is not None:
-            task_status.started(pid)
+            task_status.started(process)
         status = await self.forks.wait(run)
         if self._cancelling_observer is not None:
             self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
-        return IrflowResult(identifier=str(pid), status_code=status)
+        await self._finish_cancelling(flow_run.id)
+        return IrflowResult(identifier=process, status_code=status)
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
         """Left out, like the labels: the fork takes less time than telling Prefect of it."""
@@ -105,13 +114,21 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
             self._cancelling_observer.add_in_flight_flow_run_id(flow_run.id)
 
     async def _cancel_run(self, flow_run_id: UUID) -> None:
-        """End the run's process if there is one, then say so."""
+        """End the run's process if there is one; run() then says so."""
         if self.forks is None or not self.forks.alive(str(flow_run_id)):
             await super()._cancel_run(flow_run_id)
             return
+        log.info("ending flow run %s: it was cancelled", flow_run_id)
+        self._cancelled.add(flow_run_id)
         await self.forks.end(str(flow_run_id), CANCEL_GRACE_S)
+
+    async def _finish_cancelling(self, flow_run_id: UUID) -> None:
+        """A run whose process has ended is no longer being cancelled: it is."""
         flow_run = await self.client.read_flow_run(flow_run_id)
-        await self._mark_flow_run_as_cancelled(flow_run, {"message": "Cancelled; its process was ended."})
+        ended_by_us = flow_run_id in self._cancelled  # then its own last word was Crashed
+        self._cancelled.discard(flow_run_id)
+        if ended_by_us or (flow_run.state is not None and flow_run.state.type is StateType.CANCELLING):
+            await self._mark_flow_run_as_cancelled(flow_run, {"message": "Cancelled; its process has ended."})
 
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: IrflowJobConfiguration, grace_seconds: int = 30

@@ -76,12 +76,13 @@ class Zygote:
     def __init__(self, sock: socket.socket, prepare: Callable[[], None], job: Job) -> None:
         self._sock, self._prepare, self._job = sock, prepare, job
         self._children: dict[int, str] = {}
+        self._signalled: set[tuple[int, int]] = set()
         self._buffer = b""
         self._wake_read, self._wake_write = os.pipe()
 
     def serve(self) -> int:
         """Work until the worker is gone. Returns the exit status."""
-        # A terminal's or a supervisor's signal to the whole group is for the worker, and for the runs.
+        # A terminal's or a supervisor's signal to the whole group is for the worker; its end is ours.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -118,7 +119,7 @@ class Zygote:
             self._fork(str(message["run"]), str(message["flow"]))
         else:
             for pid in [pid for pid, name in self._children.items() if name == message["of"]]:
-                os.kill(pid, int(message["signal"]))  # ours and not yet reaped, so the number is still theirs
+                self._signal(pid, int(message["signal"]))
 
     def _fork(self, run: str, flow: str) -> None:
         self._prepare()
@@ -135,6 +136,8 @@ class Zygote:
         """The rest of the life of one flow run's process."""
         status = 1
         try:
+            # Out of the worker's group, so that SIGTERM comes once: a second one would break an orderly end.
+            os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -161,6 +164,7 @@ class Zygote:
             if pid == 0:
                 return
             run = self._children.pop(pid, None)
+            self._signalled -= {(pid, signal.SIGTERM), (pid, signal.SIGKILL)}
             if run is not None:
                 self._tell({"ended": run, "status": os.waitstatus_to_exitcode(status)})
 
@@ -170,7 +174,8 @@ class Zygote:
     def _end_children(self) -> None:
         """SIGTERM, a while for the steps that are under way, SIGKILL."""
         self._tell = lambda message: None  # type: ignore[method-assign]
-        self._signal_all(signal.SIGTERM)
+        for pid in self._children:
+            self._signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + END_GRACE_S
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_read, selectors.EVENT_READ)
@@ -179,12 +184,14 @@ class Zygote:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
                 self._reap()
-        self._signal_all(signal.SIGKILL)
-
-    def _signal_all(self, number: int) -> None:
         for pid in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+            self._signal(pid, signal.SIGKILL)
+
+    def _signal(self, pid: int, number: int) -> None:
+        """To a child that was not reaped yet, so the number is still its own; each signal once."""
+        if (pid, number) not in self._signalled:
+            self._signalled.add((pid, number))
+            os.kill(pid, number)
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -81,9 +81,9 @@ class Child:
                 os.killpg(self._process.pid, number)
 
     def bury(self) -> None:
-        """Kill what is left of its group and forget it."""
+        """Kill it if it lives, and forget it. What it started may end in order: flow runs finish their step."""
         if self._process is not None:
-            self.signal(signal.SIGKILL)
+            self.signal(signal.SIGTERM if self._process.poll() is not None else signal.SIGKILL)
             self._process.wait()
             self._process = None
             self._note.unlink(missing_ok=True)

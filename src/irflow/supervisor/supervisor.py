@@ -115,6 +115,7 @@ class Supervisor:
                     self._report(f"{child.service.name}: killed, it did not end within {GRACE_S:.0f} s")
                 child.bury()
         if self._lock is not None:
+            end_leftovers(self._run_dir)
             self._lock.close()
             self._lock = None
 

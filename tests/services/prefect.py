@@ -1,0 +1,166 @@
+"""A real Prefect server and irflow's worker, with an action and playbooks of their own, once per test session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ulid import ULID
+
+from irflow.adapters.catalog import load_settings
+from irflow.adapters.journal_sql import SqlStore
+from irflow.adapters.prefect_api import PrefectApi
+from irflow.config import Settings
+from irflow.core.alert import Trust
+from irflow.core.incident import Incident
+from irflow.core.severity import Severity
+from irflow.core.status import IncidentStatus, fold
+from irflow.drill.installation import free_port
+from irflow.supervisor.handle import Handle
+from irflow.supervisor.stack import services_for
+from irflow.wiring import open_store
+
+PLUGIN = Path(__file__).parent / "plugin"
+WAIT_S = 30.0
+OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+TITLES = {"plain": {}, "held": {"hold": True}, "failing": {"fail": True}, "asking": {}}
+
+
+def until(what: str, check: Callable[[], Any], within_s: float = WAIT_S) -> Any:
+    """Wait for a true answer and return it."""
+    deadline = time.monotonic() + within_s
+    while not (answer := check()):
+        assert time.monotonic() < deadline, f"{what} did not come within {within_s} s"
+        time.sleep(0.03)
+    return answer
+
+
+@dataclass
+class PrefectSite:
+    """A running server and worker. told: what their supervisor reported."""
+
+    settings: Settings
+    store: SqlStore
+    handle: Handle
+    api: PrefectApi
+    http: httpx.Client
+    marks: Path
+    told: list[str] = field(default_factory=list)
+
+    def incident(self, kind: str, *names: str, title: str = "t") -> Incident:
+        """Open an incident whose containment marks one file per name. kind: a key of TITLES."""
+        found = Incident(
+            id=str(ULID()), type=f"test_{kind}", severity=Severity.HIGH, trust=Trust.VERIFIED, title=title,
+            accounts=tuple(f"{names_}-{ULID()}" for names_ in names), playbook=f"test-{kind}",
+            detected_at=datetime.now(UTC),
+        )  # fmt: skip
+        return self.store.transact(lambda tx: tx.open_incident(found, "test"))
+
+    def status(self, incident: Incident) -> IncidentStatus:
+        return fold(self.store.events(incident.id))
+
+    def start(self, incident: Incident, phase: str = "containment", key: str = "") -> str:
+        return self.api.start(incident, phase, key=key or str(ULID()))
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/flow_runs/{run_id}").raise_for_status().json()
+        return found
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """The flow run, once it has ended."""
+        until(f"the end of flow run {run_id}", lambda: self.api.run_state(run_id) in OVER)
+        return self.run(run_id)
+
+    def tasks(self, run_id: str, count: int) -> list[dict[str, Any]]:
+        """Task runs in their final states; Prefect's server learns of them some time later."""
+
+        def look() -> list[dict[str, Any]]:
+            found = self.http.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}).json()
+            return found if len(found) == count and all(one["state"]["type"] in OVER for one in found) else []
+
+        answer: list[dict[str, Any]] = until(f"{count} task runs", look)
+        return answer
+
+    def marked(self, name: str) -> list[dict[str, Any]]:
+        """What the action wrote: one entry for each time it was applied."""
+        path = self.marks / name
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def pid(self, name: str) -> int:
+        return self.handle.pids().get(name, 0)
+
+
+def _write(home: Path, marks: Path) -> None:
+    for kind in ("playbooks", "runbooks"):
+        (home / kind).mkdir(parents=True)
+    data: dict[str, Any] = {
+        "irflow.yaml": {"prefect_port": free_port(), "web_port": free_port(), "responder": {"claim_stale": "3s"}},
+        "sources.yaml": {"sources": {}},
+        "inventory.yaml": {"hosts": {}},
+        "operators.yaml": {"operators": {"one": {"login": "root", "roles": ["incident_commander"]}}},
+    }
+    for kind, more in TITLES.items():
+        step = {
+            "id": "mark", "title": "Mark <b>it</b>", "action": "test.mark", "for_each": "{{ names }}",
+            "with": {"folder": str(marks), "name": "{{ item }}", **more}, "timeout": "30s",
+            **({"approval": "incident_commander"} if kind == "asking" else {}),
+        }  # fmt: skip
+        names = {"names": {"type": "strings", "required": True}}
+        data[f"runbooks/marks-{kind}.yaml"] = {
+            "runbook": f"marks-{kind}", "title": "Marks", "parameters": names, "steps": [step],
+        }  # fmt: skip
+        call = {"runbook": f"marks-{kind}", "with": {"names": "{{ incident.accounts }}"}}
+        data[f"playbooks/test-{kind}.yaml"] = {
+            "playbook": f"test-{kind}", "title": "Test", "roles": {"incident_commander": "oncall"},
+            "match": {"types": [f"test_{kind}"]},
+            "phases": {"containment": [call]},
+        }  # fmt: skip
+    for name, content in data.items():
+        (home / name).write_text(json.dumps(content))
+
+
+@contextmanager
+def running_prefect() -> Iterator[PrefectSite]:
+    """Server and worker, gone at the end."""
+    root = Path(tempfile.mkdtemp(prefix="irflow-prefect-"))
+    home, marks = root / "home", root / "marks"
+    marks.mkdir()
+    _write(home, marks)
+    settings = load_settings(home)
+    path = os.pathsep.join(filter(None, (str(PLUGIN), os.environ.get("PYTHONPATH", ""))))
+    services = [
+        replace(one, env={**one.env, "PYTHONPATH": path})
+        for one in services_for(settings)
+        if one.name in ("prefect", "worker")
+    ]
+    told: list[str] = []
+    handle = Handle(services, settings.run, settings.logs, told.append)
+    try:
+        handle.start()
+        user, _, password = settings.prefect_auth_file.read_text().strip().partition(":")
+        http = httpx.Client(base_url=settings.prefect_api, auth=(user, password), timeout=10, trust_env=False)
+        with http, open_store(settings) as store:
+            yield PrefectSite(settings, store, handle, PrefectApi(settings), http, marks, told)
+    finally:
+        handle.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_site() -> Iterator[PrefectSite]:
+    """One server and worker for all tests of a session."""
+    with running_prefect() as site:
+        yield site

@@ -57,13 +57,16 @@ def test_the_wheel_tells_pip_and_prefect_where_to_start(wheel: zipfile.ZipFile) 
 
 def test_irflow_works_from_the_wheel_alone(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path / "site")
-    run = subprocess.run(
-        [sys.executable, "-m", "irflow", "check"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "IRFLOW_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "IRFLOW_HOME": str(tmp_path / "home")}
+    for command in ("init", "check"):
+        run = subprocess.run(
+            [sys.executable, "-m", "irflow", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+    assert "7 runbooks" in run.stdout

@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from benchmarks.drill import bench_drill
 from benchmarks.intake import bench_intake
 from benchmarks.journal import bench_journal
 
-BENCHES = {"journal": bench_journal, "intake": bench_intake, "contain": bench_contain, "drill": bench_drill}
+BENCHES: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "journal": bench_journal,
+    "intake": bench_intake,
+    "contain": bench_contain,
+    "drill": bench_drill,
+}
 
 
 def main(names: list[str]) -> int:

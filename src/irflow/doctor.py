@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from irflow.adapters.wake import listening
 from irflow.config import Settings, default_home
 from irflow.core.errors import ConfigurationErrors, IrflowError, ServiceMissing
 from irflow.core.inventory import Host
@@ -137,12 +137,9 @@ def _services(config: Configuration) -> Iterator[Finding]:
     else:
         yield Finding("Prefect", False, "not running", "irflow up starts it", needed=False)
         yield _port("prefect", "127.0.0.1", settings.prefect_port)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(os.fspath(settings.responder_socket))
-            yield Finding("responder", True, "running")
-        except OSError:
-            yield Finding("responder", False, "not running", "irflow up starts it", needed=False)
+    running = listening(settings.responder_socket)
+    mend = "" if running else "irflow up starts it"
+    yield Finding("responder", running, "running" if running else "not running", mend, needed=False)
 
 
 def _answers(url: str) -> bool:

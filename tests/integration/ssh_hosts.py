@@ -18,6 +18,7 @@ SCRIPTS = {
     # The parent of the script's shell is the sshd process that serves this connection.
     "sshd.sh": "echo $PPID",
     "wait.sh": "echo started >/run/waits; sleep 60",
+    "long_nap.sh": "sleep 7",
     "nap.sh": "sleep 0.3; hostname",
 }
 

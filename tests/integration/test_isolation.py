@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -452,6 +453,41 @@ def test_only_the_named_flows_stay_open(lab: Lab, hands: Hands, host: LabHost) -
     assert on(lab, host, reach.format("127.0.0.1")).startswith("SSH-")
     back = "timeout 1 bash -c 'exec 3<>/dev/tcp/{}/22' 2>/dev/null && echo open || echo closed"
     assert on(lab, other, back.format(host.address)) == "closed\n"
+
+
+def test_not_one_datagram_leaves_the_host(lab: Lab, hands: Hands, host: LabHost) -> None:
+    """TCP would be silent already because no answer comes in; UDP needs none."""
+    listen = (
+        "import socket\n"
+        "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 5353)); print(flush=True)\n"
+        "while True: print(s.recv(99).decode(), flush=True)\n"
+    )
+    heard: list[str] = []
+    listener = lab.popen_from("attacker", [sys.executable, "-c", listen])
+    assert listener.stdout is not None
+    thread = threading.Thread(target=lambda: heard.extend(line.decode().strip() for line in listener.stdout or ()))
+    thread.start()
+    try:
+        assert until(lambda: len(heard) == 1, 5)
+
+        def send(word: str) -> None:
+            """Once for each family."""
+            for address in lab.attacker_addresses:
+                on(lab, host, f"bash -c 'echo {word}-{len(address)} >/dev/udp/{address}/5353' 2>/dev/null || :")
+
+        both = {len(one) for one in lab.attacker_addresses}
+        send("before")
+        assert until(lambda: {f"before-{one}" for one in both} <= set(heard), 2)
+        hands.run(ISOLATE, host.name)
+        send("cut")
+        hands.run(RELEASE, host.name)
+        send("after")
+        assert until(lambda: {f"after-{one}" for one in both} <= set(heard), 2)
+        assert not [one for one in heard if one.startswith("cut")]
+    finally:
+        listener.kill()
+        thread.join()
+        listener.communicate()
 
 
 def test_the_host_cannot_call_the_responder_from_the_ssh_port(lab: Lab, hands: Hands, host: LabHost) -> None:

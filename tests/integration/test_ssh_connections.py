@@ -11,6 +11,7 @@ import pytest
 from irflow.adapters.ssh import SshShell
 from irflow.core.errors import DeadlineExceeded, HostUnreachable, IrflowError
 from irflow.core.inventory import Host
+from irflow.core.ports import Completed
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from tests.integration.ssh_hosts import host_of, shell_for
@@ -156,3 +157,26 @@ def test_a_cable_pulled_while_a_script_runs_leaves_that_outcome_unknown_and_the_
             lab.plug(lab.hosts[0])
             lab.plug(lab.hosts[2])
     assert [who(shell, host)[0] for host in hosts] == [host.name for host in hosts]
+
+
+def test_a_host_that_is_dark_behind_a_jump_host_costs_the_others_behind_it_nothing(lab: Lab, make: Make) -> None:
+    shell, hosts = make(3, {1: "web-1", 2: "web-1"})
+    jump, other = who(shell, hosts[0]), who(shell, hosts[2])
+    lab.unplug(lab.hosts[1])
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            for timeout_s in (1.0, 5.0):  # shorter, and longer, than a kept connection may take to open a channel
+                running = threads.submit(outcome, shell, hosts[2], "long_nap.sh", TIMEOUT_S)
+                tries = [threads.submit(outcome, shell, hosts[1], "who.sh", timeout_s) for _ in range(2)]
+                for one in tries:
+                    error, took = one.result()
+                    assert isinstance(error, HostUnreachable)
+                    assert "through web-1" in str(error) or "still under way" in str(error)
+                    assert took < timeout_s + SLACK_S
+                result, _ = running.result()
+                assert isinstance(result, Completed), result
+                assert (who(shell, hosts[0]), who(shell, hosts[2])) == (jump, other)
+    finally:
+        lab.plug(lab.hosts[1])
+    assert who(shell, hosts[1])[0] == "web-2"
+    assert who(shell, hosts[0]) == jump

@@ -18,6 +18,16 @@ def wake(path: Path) -> None:
         sock.sendto(b"w", os.fspath(path))
 
 
+def listening(path: Path) -> bool:
+    """Whether a responder is there to be woken."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(os.fspath(path))
+        except OSError:
+            return False
+        return True
+
+
 class WakeSocket:
     """The responder's end. path: at most 107 bytes (sun_path), in a folder only we can enter.
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from irflow.cli.incidents import As, Json, Name, find
-from irflow.cli.output import configuration, dump, say, table
+from irflow.cli.output import configuration, dump, nobody_works, say, short, table
 
 if TYPE_CHECKING:
     from irflow.core.approvals import Operator
     from irflow.core.incident import Incident
-    from irflow.core.plan import Plan
+    from irflow.core.plan import Plan, PlanStep
     from irflow.core.ports import Transaction
 
 T = TypeVar("T")
@@ -29,8 +29,10 @@ def operator_of(operators: tuple[Operator, ...], name: str | None) -> Operator:
     return authenticate(operators, pwd.getpwuid(os.getuid()).pw_name, name)
 
 
-def act(incident: str, who: str | None, work: Callable[[Transaction, Incident, Operator], T]) -> T:
-    """One decision on an incident in one transaction, then wake the responder."""
+def act(
+    incident: str, who: str | None, work: Callable[[Transaction, Incident, Operator], T], *, works: bool = True
+) -> T:
+    """One decision on an incident in one transaction, then wake the responder. works: it has something to do now."""
     from irflow.adapters.wake import wake
     from irflow.wiring import open_store
 
@@ -40,31 +42,42 @@ def act(incident: str, who: str | None, work: Callable[[Transaction, Incident, O
         found = find(store, incident)
         result = store.transact(lambda tx: work(tx, found, operator))
     wake(config.settings.responder_socket)
+    if works:
+        nobody_works(config)
     return result
 
 
 def show_plan(plan: Plan) -> None:
-    """The steps of a plan, and the digest that an approval names."""
+    """The steps of a plan, and the digest that an approval names. Long texts are cut; --json has all of them."""
     table(
-        f"{plan.phase}, revision {plan.revision}",
+        f"{plan.phase}, revision {plan.revision}, digest {plan.digest}",
         ("step", "target", "what", "who must agree"),
         [
             (
                 f"{one.runbook}.{one.step}",
                 one.target or "-",
                 one.manual or f"{one.action} {_params(one.params)}",
-                f"{one.people} x {one.role}: {'; '.join(one.reasons)}"
-                if one.people and not one.manual
-                else (f"done by {one.role}" if one.manual else "-"),
+                _who(one),
             )
             for one in plan.steps
         ],
     )
-    say(f"digest {plan.digest}")
+    say("")
+
+
+def _who(step: PlanStep) -> str:
+    if step.manual:
+        return f"done by {step.role}"
+    return f"{step.people} x {step.role}: {'; '.join(step.reasons)}" if step.people else "-"
 
 
 def _params(params: dict[str, object]) -> str:
-    return " ".join(f"{key}={value}" for key, value in params.items() if value not in (None, [], ()) and key != "host")
+    shown = {key: value for key, value in params.items() if value not in (None, [], ()) and key != "host"}
+    return " ".join(f"{key}={short(_listed(value))}" for key, value in shown.items())
+
+
+def _listed(value: object) -> str:
+    return ",".join(str(one) for one in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def add(app: typer.Typer) -> None:
@@ -114,18 +127,24 @@ def approve(
     from irflow.core.errors import Refused
     from irflow.core.status import fold
 
-    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[str, str]:
+    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[Plan, int]:
         waiting = decisions.waiting_plan(fold(tx.events(found.id)), phase)
         if digest is not None and not waiting.digest.startswith(digest):
             raise Refused(f"the plan that waits has the digest {waiting.digest}", hint=f"Look: irflow plan {incident}")
         decisions.decide(tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason)
-        return waiting.phase, waiting.digest
+        given = [one for one in fold(tx.events(found.id)).approvals if one.digest == waiting.digest]
+        return waiting, 0 if refuse else max(0, waiting.people - len(given))
 
-    name, agreed = act(incident, who, work)
+    agreed, missing = act(incident, who, work)
     if json:
-        dump({"phase": name, "digest": agreed, "approved": not refuse})
-    else:
-        say(f"{'refused' if refuse else 'approved'} {name} {agreed[:12]}")
+        dump({"phase": agreed.phase, "digest": agreed.digest, "approved": not refuse, "still_needed": missing})
+        return
+    say(f"{'refused' if refuse else 'approved'} {agreed.phase}, digest {agreed.digest}")
+    for one in agreed.steps:
+        if one.people and one.manual is None:
+            say(f"  {one.runbook}.{one.step}{f' on {one.target}' if one.target else ''}")
+    if missing:
+        say(f"{missing} more must agree before it runs: irflow approve {incident} --phase {agreed.phase}")
 
 
 def step(

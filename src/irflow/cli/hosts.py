@@ -19,8 +19,11 @@ def list_(json: Json = False) -> None:
     if json:
         dump([host.model_dump(mode="json") for host in inventory.hosts.values()])
         return
+    if not inventory.hosts:
+        say("No hosts: add them to inventory.yaml")
+        return
     table(
-        "Hosts" if inventory.hosts else "No hosts",
+        "",
         ("host", "address", "login", "groups", "protected", "key on record"),
         [
             (
@@ -29,7 +32,7 @@ def list_(json: Json = False) -> None:
                 one.user + (" (sudo)" if one.sudo else ""),
                 ", ".join(one.groups) or "-",
                 "yes" if one.protected else "",
-                "yes" if one.host_keys else "NO: irflow hosts enrol " + one.name,
+                "yes" if one.host_keys else "NO: irflow hosts enrol",
             )
             for one in inventory.hosts.values()
         ],
@@ -55,8 +58,8 @@ def enrol(
         raise UsageError(f"the inventory has no host {name}", hint="Add its address to inventory.yaml first")
     keys = scan_host_keys(host)
     for key in keys:
-        new = "" if key in host.host_keys else ("  (new)" if not host.host_keys else "  (NOT the one on record)")
-        say(f"{key.split()[0]}  {fingerprint(key)}{new}")
+        known = "on record" if key in host.host_keys else "NOT the one on record" if host.host_keys else "new"
+        say(f"{key.split()[0]}  {fingerprint(key)}  ({known})")
     say("Compare with what the host itself says: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
     if not yes:
         typer.confirm(f"Record these as {name}'s keys?", abort=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irflow.cli.output import configuration, dump, say, table
+from irflow.cli.output import configuration, dump, say, short, table, told_halt, utc
 
 if TYPE_CHECKING:
     from irflow.core.incident import Incident
@@ -41,20 +41,25 @@ def list_(
 
     with open_store(configuration().settings) as store:
         rows = store.incidents(closed=None if closed else False)
+        halted = store.halted()
     if json:
         dump([{**one.model_dump(mode="json"), "closed": done} for one, done in rows])
         return
+    told_halt(halted)
+    if not rows:
+        say("No incidents" if closed else "No open incidents; closed ones: irflow incidents list --all")
+        return
     table(
-        "Incidents" if rows else "No incidents",
+        "",
         ("number", "severity", "type", "title", "hosts", "detected", "state"),
         [
             (
                 one.number,
                 one.severity.value,
                 one.type,
-                one.title,
-                ", ".join(one.hosts) or "-",
-                f"{one.detected_at:%Y-%m-%d %H:%M:%S}Z",
+                short(one.title),
+                short(", ".join(one.hosts)) or "-",
+                utc(one.detected_at),
                 "closed" if done else "open",
             )
             for one, done in rows
@@ -117,36 +122,70 @@ def show(incident: Name, json: Json = False) -> None:
 
     with open_store(configuration().settings) as store:
         status = fold(store.events(find(store, incident).id))
+        halted = store.halted()
     now = datetime.now(UTC)
     told = summary(status, now)
     if json:
         dump(told)
         return
-    one = status.incident
-    say(f"{one.number}  {one.severity.value}  {one.type}: {one.title}")
-    say(f"detected {one.detected_at:%Y-%m-%d %H:%M:%S}Z, sender {one.trust.value}, hosts {', '.join(one.hosts) or '-'}")
-    if one.unknown_hosts:
-        say(f"not in the inventory, so never touched: {', '.join(one.unknown_hosts)}")
+    told_halt(halted)
+    _head(status)
     table(
         "",
         ("clock", "deadline", "used", "state"),
-        [
-            (
-                clock["name"],
-                f"{clock['deadline']:%Y-%m-%d %H:%M:%S}Z",
-                f"{clock['used']:.0%}",
-                clock["state"],
-            )
-            for clock in told["clocks"]
-        ],
+        [(clock["name"], utc(clock["deadline"]), f"{clock['used']:.0%}", clock["state"]) for clock in told["clocks"]],
     )
-    table("", ("step", "state", "detail"), [(step["key"], step["state"], step["detail"]) for step in told["steps"]])
+    if told["steps"]:
+        table("", ("step", "state", "detail"), [(one["key"], one["state"], one["detail"]) for one in told["steps"]])
+    else:
+        say("no step was planned yet")
+    _next(status)
+
+
+def _head(status: IncidentStatus) -> None:
+    one = status.incident
+    say(f"{one.number}  {one.severity.value}  {one.type}: {one.title}")
+    say(f"detected {utc(one.detected_at)}, sender {one.trust.value}, hosts {', '.join(one.hosts) or '-'}")
+    if status.closed_at:
+        say(f"closed {utc(status.closed_at)}")
+    if one.unknown_hosts:
+        say(f"not in the inventory, so never touched: {', '.join(one.unknown_hosts)}")
+    if one.playbook is None:
+        say(f"no playbook is for {one.type} at this severity: irflow run RUNBOOK --incident {one.number}")
+    for lease in status.leases.values():
+        say(f"in force: {lease.kind} of {lease.target} until {utc(lease.until)}, renewed while the incident is open")
+
+
+def _next(status: IncidentStatus) -> None:
+    """What a person can do now, with the command for it."""
+    from irflow.core.status import TROUBLED, State
+
+    if not status.open:
+        return
+    number = status.incident.number
+    asked: dict[str, list[str]] = {}
     for step in status.waiting():
         planned = status.plan_step(step.key)
-        what = (
-            f"do it, then: irflow step {one.number} '{step.key}'" if planned.manual else f"irflow approve {one.number}"
-        )
-        say(f"waits for {planned.role}: {step.key} ({planned.manual or '; '.join(planned.reasons)}) -> {what}")
+        if planned.manual:
+            say("")
+            say(f"waits for {planned.role}: {planned.manual}\n-> irflow step {number} '{step.key}' --note '...'")
+        else:
+            why = f"{planned.people} x {planned.role}: {'; '.join(planned.reasons)}"
+            asked.setdefault(f"{step.key.partition('/')[0]}\n{why}", []).append(step.key.partition("/")[2])
+    for group, keys in asked.items():
+        phase, _, why = group.partition("\n")
+        say("")
+        say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
+        say(f"-> irflow approve {number} --phase {phase}")
+    troubled = [step for step in status.steps.values() if step.state in TROUBLED]
+    if not troubled:
+        return
+    say("")
+    for step in troubled:
+        say(f"{step.state.value}: {step.key}")
+    if any(step.state is not State.UNDO_FAILED for step in troubled):
+        say(f"-> mend the cause, then: irflow retry {number}")
+        say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
 
 
 @app.command()
@@ -155,7 +194,7 @@ def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put o
     from irflow.cli.decide import act
     from irflow.core import decisions
 
-    act(incident, who, lambda tx, found, operator: decisions.note(tx, found.id, operator, text))
+    act(incident, who, lambda tx, found, operator: decisions.note(tx, found.id, operator, text), works=False)
     say("noted")
 
 
@@ -165,7 +204,7 @@ def close(incident: Name, reason: Annotated[str, typer.Option(help="Why.")], who
     from irflow.cli.decide import act
     from irflow.core import decisions
 
-    act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason))
+    act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason), works=False)
     say("closed")
 
 
@@ -176,7 +215,7 @@ def list_leases(json: Json = False) -> None:
     from irflow.wiring import open_store
 
     with open_store(configuration().settings) as store:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "incident": one.number,
                 "kind": lease.kind,
@@ -190,8 +229,11 @@ def list_leases(json: Json = False) -> None:
     if json:
         dump(rows)
         return
+    if not rows:
+        say("No leases in force")
+        return
     table(
-        "Leases" if rows else "No leases in force",
+        "",
         ("incident", "kind", "target", "until"),
-        [(row["incident"], row["kind"], row["target"], f"{row['until']:%Y-%m-%d %H:%M:%S}Z") for row in rows],
+        [(row["incident"], row["kind"], row["target"], utc(row["until"])) for row in rows],
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 HOME: dict[str, Path | None] = {"path": None}
 """What --home said; read through configuration()."""
+
+WIDE = 160
+"""Columns of a table that goes into a file or a pipe."""
 
 STYLES = {
     "done": "green",
@@ -55,36 +60,76 @@ def runtime(process: str = "cli") -> AbstractContextManager[Runtime]:
 
 def say(text: str = "") -> None:
     """One line for people, on standard output."""
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    print(_shown(text))
 
 
 def progress(text: str) -> None:
     """One line about work in progress, on standard error, so that --json stays clean."""
-    print(text, file=sys.stderr, flush=True)
+    print(_shown(text), file=sys.stderr, flush=True)
 
 
 def dump(value: Any) -> None:
-    """JSON on standard output."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    print()
+    """JSON on standard output. Characters that a terminal would obey stand there as escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    print("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table that is readable without colour too."""
+    """A table that is readable without colour too; the first column is never broken."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, column in enumerate(columns):
         drawn.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        drawn.add_row(*(Text(str(cell), style=STYLES.get(str(cell), "")) for cell in row))
+        cells = [_shown(str(cell)) for cell in row]
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
     # A file or a pipe has no width to keep to.
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(drawn)
+    free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(highlight=False, width=WIDE if free else None)
+    with console.capture() as text:
+        console.print(drawn)
+    say(title or "")
+    for line in text.get().splitlines():
+        print(line.rstrip())
+
+
+def utc(moment: datetime) -> str:
+    """A moment as people read it, to the second, UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def told_halt(reason: str | None) -> None:
+    """Say first that nothing moves, and why."""
+    if reason is not None:
+        say(f"HALTED: no step begins anywhere ({reason}); irflow resume lifts it")
+
+
+def nobody_works(config: Configuration) -> None:
+    """Say so when nobody is there to do what was just decided."""
+    from irflow.adapters.wake import listening
+
+    if not listening(config.settings.responder_socket):
+        progress("note: no responder runs here, so nothing happens until one does: irflow up")
+
+
+def short(text: str, most: int = 60) -> str:
+    """A text cut to `most` characters; --json has all of it."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shown(text: str) -> str:
+    """The text without anything that a terminal would obey: it may come from an alert or an attacked host."""
+    from irflow.intake.text import clean
+
+    return clean(text, 1 << 20, lines=True) if not text.isprintable() else text
+
+
+def _escaped(one: str) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(one.encode("utf-16-le", "surrogatepass")).cast("H"))
 
 
 def fail(error: Exception) -> int:
@@ -93,12 +138,12 @@ def fail(error: Exception) -> int:
 
     if isinstance(error, ConfigurationErrors):
         for one in error.errors:
-            print(f"error: {one}", file=sys.stderr)
+            progress(f"error: {one}")
         number = len(error.errors)
         print(f"{number} mistake{'s' if number > 1 else ''} to mend", file=sys.stderr)
         return error.exit_code
     if isinstance(error, IrflowError):
-        print(f"error: {error}", file=sys.stderr)
+        progress(f"error: {error}")
         return error.exit_code
     show = getattr(error, "show", None)  # typer's own usage errors know how to print themselves
     if callable(show):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from irflow.cli.incidents import Json, Name, find
-from irflow.cli.output import configuration, dump, say, table
+from irflow.cli.output import configuration, dump, say, short, table
 
 evidence = typer.Typer(no_args_is_help=True)
 journal = typer.Typer(no_args_is_help=True)
@@ -30,10 +30,17 @@ def list_evidence(incident: Name, json: Json = False) -> None:
     if json:
         dump(items)
         return
+    if not items:
+        say("No evidence")
+        return
+    settings = configuration().settings
     table(
-        "Evidence" if items else "No evidence",
+        f"below {settings.evidence}",
         ("item", "from", "by", "when", "bytes", "SHA-256"),
-        [(one["path"], one["where"], one["who"], one["when"], one["bytes"], one["sha256"]) for one in items],
+        [
+            (one["path"], one["where"], one["who"], one["when"][:19] + "Z", one["bytes"], short(one["sha256"], 17))
+            for one in items
+        ],
     )
 
 
@@ -54,10 +61,13 @@ def list_documents(incident: Name, json: Json = False) -> None:
     if json:
         dump(items)
         return
+    if not items:
+        say("No documents yet")
+        return
     table(
-        "Documents" if items else "No documents",
+        f"below {configuration().settings.documents}",
         ("name", "path", "SHA-256"),
-        [(one["name"], one["path"], one["sha256"]) for one in items],
+        [(one["name"], one["path"], short(one["sha256"], 17)) for one in items],
     )
 
 
@@ -68,7 +78,7 @@ def show_document(incident: Name, name: Annotated[str, typer.Argument(help="As `
 
     found = [one for one in _status(incident).documents if one["name"] == name]
     if not found:
-        raise UsageError(f"{incident} has no document {name}", hint=f"See irflow documents list {incident}")
+        raise UsageError(f"{incident} has no document {name}", hint=f"List them: irflow documents list {incident}")
     say((configuration().settings.documents / found[-1]["path"]).read_text())
 
 
@@ -95,7 +105,7 @@ def verify_journal(
         dump(rows)
     else:
         table(
-            "Journal",
+            "",
             ("incident", "events", "verdict", "not yet signed"),
             [
                 (row["incident"], row["events"], "passed" if row["passed"] else "failed", len(row["unanchored"]))

@@ -9,7 +9,7 @@ import typer
 
 from irflow.cli.decide import operator_of, show_plan
 from irflow.cli.incidents import As, Json
-from irflow.cli.output import dump, progress, runtime, say, table
+from irflow.cli.output import dump, nobody_works, progress, runtime, say, table
 
 
 def add(app: typer.Typer) -> None:
@@ -46,7 +46,11 @@ def run(
             return
         found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local)
         if not local:
-            say(f"{found.number}: {plan.phase} is on its way; see irflow incidents show {found.number}")
+            if json:
+                dump({"incident": found.number, "state": "requested", "phase": plan.phase, "steps": []})
+            else:
+                say(f"{found.number}: {plan.phase} is on its way; see irflow incidents show {found.number}")
+            nobody_works(wired.configuration)
             return
         progress(f"{found.number}: running {runbook} here")
         result = run_here(wired, found, plan)

@@ -26,7 +26,7 @@ def command_line(host: Host, args: Sequence[str]) -> str:
             raise ConfigurationError(f"refusing to send the argument {argument!r}", where=host.name)
     words = " ".join(f"'{argument}'" for argument in args)
     environment = f'PATH={PATH} LC_ALL=C TZ=UTC HOME=/root IRFLOW_CONNECTION="$SSH_CONNECTION"'
-    root = "sudo -n -- " if host.sudo else ""
+    root = "env LC_ALL=C sudo -n -- " if host.sudo else ""  # the locale: its refusals are read
     return f"umask 077; exec {root}env -i {environment} sh -s -- {words}".rstrip()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import paramiko
 
@@ -55,26 +57,61 @@ def open_socket(host: Host, leash: Leash) -> socket.socket:
     return sock
 
 
-def log_in(
-    host: Host, secrets: SecretStore, leash: Leash, dial: Callable[[], Stream], slots: threading.BoundedSemaphore
-) -> Transport:
+class Logins:
+    """The logins under way: so many at once and no more, and all of them can be ended."""
+
+    def __init__(self, parallel: int) -> None:
+        self._turns = threading.BoundedSemaphore(parallel)
+        self._lock = threading.Lock()
+        self._under_way: set[Transport] = set()
+        self._ended = False
+
+    @contextmanager
+    def turn(self, host: Host, transport: Transport, leash: Leash) -> Iterator[None]:
+        """Wait until the host has said its first word, then for a turn: silent hosts take none away from others.
+
+        Raises HostUnreachable.
+        """
+        with self._lock:
+            if self._ended:
+                raise HostUnreachable("no more logins", where=host.name)
+            self._under_way.add(transport)
+        try:
+            _await_word(transport.sock, leash)
+            if leash.passed:
+                raise HostUnreachable(_late("sent no SSH greeting", leash), where=host.name)
+            if not self._turns.acquire(timeout=leash.left()):
+                raise HostUnreachable("no turn to connect came in time: too many at once", where=host.name)
+            try:
+                yield
+            finally:
+                self._turns.release()
+        finally:
+            with self._lock:
+                self._under_way.discard(transport)
+
+    def end(self) -> None:
+        """Sever those under way, and let no other begin."""
+        with self._lock:
+            self._ended = True
+            under_way = tuple(self._under_way)
+        for transport in under_way:
+            transport.sever()
+
+
+def log_in(host: Host, secrets: SecretStore, leash: Leash, dial: Callable[[], Stream], logins: Logins) -> Transport:
     """Greet, check the host key, log in.
 
-    dial: makes the stream to the host's SSH port. slots: bounds how many do this at once.
+    dial: makes the stream to the host's SSH port. logins: where to wait for a turn.
     Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and the secret store raise.
     """
     types = hostkeys.types_on_record(host)
     for pause in (*PAUSES_S, None):
         transport = Transport(dial(), types)
         try:
-            with leash.cutting(transport.sever):
-                if not slots.acquire(timeout=leash.left()):
-                    raise HostUnreachable("no turn to connect came in time: too many at once", where=host.name)
-                try:
-                    _greet(host, transport, leash)
-                    _authenticate(host, transport, secrets, leash)
-                finally:
-                    slots.release()
+            with leash.cutting(transport.sever), logins.turn(host, transport, leash):
+                _greet(host, transport, leash)
+                _authenticate(host, transport, secrets, leash)
         except _HungUp:
             transport.end()
             if pause is None or leash.deadline.left() <= pause:
@@ -85,7 +122,7 @@ def log_in(
         except paramiko.ssh_exception.IncompatiblePeer as error:
             transport.end()
             if "host key" in str(error):
-                raise hostkeys.changed(host, hostkeys.read(host, leash, dial)) from None
+                raise hostkeys.changed(host, _shown(host, leash, dial)) from None
             raise HostUnreachable(f"no common algorithms: {error}", where=host.name) from None
         except BaseException:
             transport.end()
@@ -97,6 +134,30 @@ def log_in(
 
 class _HungUp(Exception):
     """The stream ended before the other side said anything."""
+
+
+def _await_word(stream: Stream, leash: Leash) -> None:
+    """Wait until there is something to read, the stream ends or the deadline comes."""
+    if isinstance(stream, paramiko.Channel):
+        word = threading.Event()
+        stream.in_buffer.set_event(word)
+        word.wait(leash.left())
+    else:
+        waiting = select.poll()
+        waiting.register(stream, select.POLLIN)
+        waiting.poll(leash.left() * 1000)
+
+
+def _late(what: str, leash: Leash) -> str:
+    return f"the host {what} within {leash.deadline.seconds:g} s"
+
+
+def _shown(host: Host, leash: Leash, dial: Callable[[], Stream]) -> tuple[str, ...]:
+    """The keys a host shows; empty when there is no time left to read them, or when it does not say."""
+    try:
+        return hostkeys.read(host, leash, dial)
+    except HostUnreachable:
+        return ()
 
 
 def _greet(host: Host, transport: Transport, leash: Leash) -> None:
@@ -112,7 +173,7 @@ def _greet(host: Host, transport: Transport, leash: Leash) -> None:
     except (paramiko.SSHException, EOFError, OSError) as error:
         if leash.passed:
             said = "did not finish its SSH greeting" if transport.remote_version else "sent no SSH greeting"
-            raise HostUnreachable(f"the host {said} within {leash.deadline.seconds:g} s", where=host.name) from None
+            raise HostUnreachable(_late(said, leash), where=host.name) from None
         if not transport.remote_version:
             raise _HungUp from None
         raise HostUnreachable(f"the SSH greeting failed: {_words(error)}", where=host.name) from None
@@ -130,7 +191,8 @@ def _authenticate(host: Host, transport: Transport, secrets: SecretStore, leash:
             raise HostUnreachable(
                 f"no answer to the login as {host.user} within {leash.deadline.seconds:g} s", where=host.name
             ) from None
-        if not isinstance(error, paramiko.AuthenticationException):
+        # paramiko takes a connection that ended for a refusal.
+        if not isinstance(error, paramiko.AuthenticationException) or not transport.is_active():
             raise HostUnreachable(f"the login broke off: {_words(error)}", where=host.name) from None
         raise LoginFailed(
             f"the host refused the login as {host.user}: {_words(error)}", where=host.name, hint=refusal_hint(host)

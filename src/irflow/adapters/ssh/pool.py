@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import paramiko
 
-from irflow.adapters.ssh.connect import Stream, log_in, open_socket
+from irflow.adapters.ssh.connect import Logins, Stream, log_in, open_socket
 from irflow.adapters.ssh.transport import Transport
 from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
 from irflow.core.errors import ConfigurationError, HostUnreachable
@@ -22,6 +23,9 @@ PATIENCE_S = 3.0
 
 SESSIONS = 8
 """Scripts at once over one connection; sshd allows 10 by default (MaxSessions in sshd_config(5))."""
+
+
+_BROKEN = (paramiko.SSHException, EOFError, OSError)
 
 
 class Stale(HostUnreachable):
@@ -46,22 +50,45 @@ class Connection:
     idle_since: float = 0.0
     sessions: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(SESSIONS))
 
-    def channel(self, leash: Leash, to: tuple[str, int] | None = None) -> paramiko.Channel:
-        """A session, or a stream to an address as this host sees it. Nothing is sent in it yet.
+    def session(self, leash: Leash) -> paramiko.Channel:
+        """A channel for one script. Nothing is sent in it yet.
 
         Raises Stale when the connection has served before and seems to have died since, HostUnreachable otherwise.
         """
         served, self.served = self.served, True
-        most = min(leash.left(), PATIENCE_S) if served else leash.left()
         try:
-            with leash.cutting(patience, self.transport.sever):
-                return self.transport.open("direct-tcpip" if to else "session", most, to)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            refused = isinstance(error, paramiko.ChannelException)
-            if served and not leash.passed and not (refused and to):
-                raise Stale("the kept connection opens no channel", where=self.name) from None
-            why = "not in time" if leash.passed else str(error) or type(error).__name__
-            raise HostUnreachable(f"logged in, but no channel was opened: {why}", where=self.name) from None
+            return self._open("session", leash, PATIENCE_S if served else math.inf)
+        except _BROKEN as error:
+            raise self._none(leash, error, stale=served) from None
+
+    def tunnel(self, leash: Leash, to: tuple[str, int]) -> paramiko.Channel:
+        """A stream to an address as this host sees it.
+
+        A target that does not answer says nothing about this connection, which others share; so that is asked for a
+        sign of life of its own. Raises as session.
+        """
+        served, self.served = self.served, True
+        try:
+            if served:
+                with suppress(paramiko.ChannelException):  # refused is a sign of life too
+                    self._open("session", leash, PATIENCE_S).close()
+        except _BROKEN as error:
+            raise self._none(leash, error, stale=True) from None
+        try:
+            return self._open("direct-tcpip", leash, math.inf, to)
+        except _BROKEN as error:
+            raise self._none(leash, error, stale=served and not self.transport.is_active()) from None
+
+    def _open(self, kind: str, leash: Leash, most_s: float, to: tuple[str, int] | None = None) -> paramiko.Channel:
+        with leash.cutting(patience, self.transport.sever):
+            return self.transport.open(kind, min(leash.left(), most_s), to)
+
+    def _none(self, leash: Leash, error: Exception, *, stale: bool) -> HostUnreachable:
+        if stale and not leash.passed:
+            return Stale("the kept connection opens no channel", where=self.name)
+        said = error.text.lower() if isinstance(error, paramiko.ChannelException) else str(error)
+        why = "not in time" if leash.passed else said or type(error).__name__
+        return HostUnreachable(f"logged in, but no channel was opened: {why}", where=self.name)
 
     @property
     def usable(self) -> bool:
@@ -89,10 +116,11 @@ class Pool:
     ) -> None:
         self._secrets, self._inventory, self._watchdog = secrets, inventory, watchdog
         self._idle_s = idle_s
-        self._logins = threading.BoundedSemaphore(parallel)
+        self._logins = Logins(parallel)
         self._lock = threading.Lock()
         self._slots: dict[Hashable, _Slot] = {}
         self._open: dict[Connection, None] = {}
+        self._ending: list[Transport] = []
         self._sweeping = False
         self._closed = threading.Event()
 
@@ -102,11 +130,16 @@ class Pool:
 
         Raises what irflow.adapters.ssh.connect.log_in raises, ConfigurationError for a jump host that leads nowhere.
         """
-        connection = self._take(host, leash, fresh, ())
         try:
-            yield connection
-        finally:
-            self._give_back(connection)
+            connection = self._take(host, leash, fresh, ())
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        except HostUnreachable:
+            if self._closed.is_set():
+                raise _closing(host) from None
+            raise
 
     def retire(self, connection: Connection) -> None:
         """Use it no more; it closes when its last user leaves."""
@@ -130,19 +163,22 @@ class Pool:
             self._closed.set()
             self._slots.clear()
             everything = sorted(self._open, key=lambda one: one.carrier is None)
+        self._logins.end()
         for connection in everything:
             connection.transport.sever()
-        for connection in everything:
-            connection.transport.end()
         with self._lock:
+            ending = [*self._ending, *(connection.transport for connection in everything)]
+            self._ending.clear()
             self._open.clear()
+        for transport in ending:
+            transport.end()
 
     # ------------------------------------------------------------ taking and giving back
 
     def _take(self, host: Host, leash: Leash, fresh: bool, trail: tuple[str, ...]) -> Connection:
         with self._lock:
             if self._closed.is_set():
-                raise HostUnreachable("irflow is closing its connections; nothing was sent", where=host.name)
+                raise _closing(host)
             slot = self._slots.setdefault(_identity(host), _Slot())
             if not fresh and (known := self._use(slot)) is not None:
                 return known
@@ -150,6 +186,8 @@ class Pool:
             raise HostUnreachable("somebody else's attempt to connect is still under way", where=host.name)
         try:
             with self._lock:
+                if self._closed.is_set():
+                    raise _closing(host)
                 if not fresh and (known := self._use(slot)) is not None:
                     return known
             connection = self._connect(host, leash, trail)
@@ -163,7 +201,7 @@ class Pool:
         if late:
             self._give_back(connection)
             self.retire(connection)
-            raise HostUnreachable("irflow is closing its connections; nothing was sent", where=host.name)
+            raise _closing(host)
         return connection
 
     def _use(self, slot: _Slot) -> Connection | None:
@@ -189,6 +227,7 @@ class Pool:
         with self._lock:
             if self._open.pop(connection, self) is self:
                 return  # somebody else ends it
+            self._ending = [*(one for one in self._ending if one.is_alive()), connection.transport]
         connection.transport.sever()
         if connection.carrier is not None:
             self._give_back(connection.carrier)
@@ -244,7 +283,7 @@ class Pool:
 
     def _tunnel(self, host: Host, jump: str, carrier: Connection, leash: Leash) -> paramiko.Channel:
         try:
-            return carrier.channel(leash, (host.address, host.port))
+            return carrier.tunnel(leash, (host.address, host.port))
         except Stale:
             self.retire(carrier)
             raise
@@ -254,6 +293,10 @@ class Pool:
                 where=host.name,
                 hint="May the jump host forward (AllowTcpForwarding), and does it reach the host?",
             ) from None
+
+
+def _closing(host: Host) -> HostUnreachable:
+    return HostUnreachable("irflow is closing its connections; nothing was sent", where=host.name)
 
 
 def _identity(host: Host) -> Hashable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,13 @@ from irflow.core.secret import SecretRef, SecretStore, SecretValue
 IDLE_S = 600.0
 SCAN_TIMEOUT_S = 8.0
 _TAIL = 400
+
+# What sudo(8) says when it does not run the command; other lines of it are warnings, after which it does.
+_SUDO_REFUSES = re.compile(
+    rb"^sudo: (a password is required|a terminal is required|no tty present|.*must have a tty|account validation)"
+    rb"|^Sorry, user |is not in the sudoers file|is not allowed to run sudo",
+    re.MULTILINE,
+)
 
 
 class SshShell:
@@ -122,7 +130,7 @@ def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]
     if not connection.sessions.acquire(timeout=leash.left()):
         raise HostUnreachable("scripts already running there left no session free in time", where=connection.name)
     try:
-        channel = connection.channel(leash)
+        channel = connection.session(leash)
         with leash.cutting(patience, connection.transport.sever):
             try:
                 yield channel
@@ -136,9 +144,9 @@ def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]
 def _completed(host: Host, said: Said, seconds: float) -> Completed:
     """The result of a script that ran. Raises LoginFailed when it was sudo that said no: nothing was run then."""
     done = Completed(said.status or 0, b"".join(said.stdout), b"".join(said.stderr), seconds)
-    if host.sudo and done.status == 1 and not done.stdout and done.stderr.startswith(b"sudo: "):
+    if host.sudo and done.status == 1 and not done.stdout and _SUDO_REFUSES.search(done.stderr):
         raise LoginFailed(
-            f"sudo refused {host.user}: {done.stderr.decode('utf-8', 'replace').strip()[:_TAIL]}",
+            f"sudo refused {host.user}: {done.stderr.decode('utf-8', 'replace').strip()[-_TAIL:]}",
             where=host.name,
             hint=f"Allow it on the host: {host.user} ALL=(root) NOPASSWD: ALL",
         )

@@ -103,7 +103,8 @@ class Watchdog:
         again, or None."""
         with self._changed:
             heapq.heappush(self._due, (moment, next(self._serial), timer))
-            if self._thread is None and not self._stopped:
+            # Not alive: this is a child process, which has its parent's objects but not its threads.
+            if not self._stopped and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="irflow ssh watchdog", daemon=True)
                 self._thread.start()
             if self._due[0][0] == moment:

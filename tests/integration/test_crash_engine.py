@@ -43,7 +43,7 @@ COMMITS = (
     ("claim#3",),
     ("step.intent#3",),
     ("step.outcome#3", "evidence.taken#2", "release#3"),
-    ("person.asked#1",),
+    ("person.asked#1", "outbox#1"),
 )
 BOUNDARIES = tuple(f"{when}:{point}" for points in COMMITS for when in ("before", "after") for point in points)
 # Between the intent and the outcome of the cut nothing is written, but the host changes.

@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL_SCRIPTS = .ci/run $(wildcard tools/*.sh)
-REMOTE_SCRIPTS = $(wildcard src/irflow/remote/*.sh)
+# common.sh is read with each of them.
+REMOTE_SCRIPTS = $(filter-out %/common.sh,$(wildcard src/irflow/remote/*.sh))
 # How many test processes run side by side; a file's tests stay together.
 JOBS ?= 2
 # Arguments for pytest, the drill and the benchmarks: make test ARGS="tests/core -k clock"
@@ -28,7 +29,7 @@ check: setup ## Lint, format, types, import boundaries, shell scripts
 	$(BIN)/mypy src tests $(wildcard benchmarks/*.py)
 	$(BIN)/lint-imports --no-logo
 	shellcheck $(SHELL_SCRIPTS)
-	$(if $(REMOTE_SCRIPTS),shellcheck -s sh $(REMOTE_SCRIPTS))
+	$(if $(REMOTE_SCRIPTS),shellcheck -s sh -x -a -P SCRIPTDIR $(REMOTE_SCRIPTS))
 
 format: setup ## Put imports and layout in order
 	$(BIN)/ruff check --fix

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from irflow import remote
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "irflow"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -103,7 +105,7 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
 def test_a_script_for_targets_stops_at_the_first_error_and_trusts_no_environment() -> None:
     assert SCRIPTS
     for path in SCRIPTS:
-        text = path.read_text()
+        text = remote.text(path.name).decode()
         for needed in (r"^set -eu$", r"\bPATH=/", r"\bLC_ALL=C\b"):
             assert re.search(needed, text, re.MULTILINE), f"{name(path)} lacks {needed}"
         assert not re.search(r"\beval\b", text), f"{name(path)} evaluates text"

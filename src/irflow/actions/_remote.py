@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 
+from irflow import remote
 from irflow.core.action import Context
 from irflow.core.errors import RemoteFailed
 from irflow.core.ports import Completed
@@ -61,4 +61,4 @@ def fields(text: str) -> dict[str, str]:
 @cache
 def script_sha256(script: str) -> str:
     """SHA-256 of a script as it is sent to hosts; part of every custody entry."""
-    return hashlib.sha256((files("irflow") / "remote" / script).read_bytes()).hexdigest()
+    return hashlib.sha256(remote.text(script)).hexdigest()

@@ -15,3 +15,20 @@ What a script may rely on, whatever the account's login shell and profile say:
 
 A script that is cut off at its deadline is not killed: it runs on until it writes or reads.
 """
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+WITH_COMMON = b"\n. ./common.sh\n"
+"""The line of a script at which common.sh is put in: what is sent must need nothing from the host."""
+
+
+@cache
+def text(name: str) -> bytes:
+    """A script as it is sent to hosts. Raises FileNotFoundError when there is none of that name."""
+    script = (files(__name__) / name).read_bytes()
+    if WITH_COMMON not in script:
+        return script
+    return script.replace(WITH_COMMON, b"\n" + (files(__name__) / "common.sh").read_bytes(), 1)

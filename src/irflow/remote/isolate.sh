@@ -16,10 +16,8 @@
 # open connections die with it. It is armed by set elements with a timeout, which the kernel ends by itself: short
 # until confirmed (the dead-man), then as long as the lease. Whatever happens to us, the host opens again.
 set -eu
-umask 077
-export LC_ALL=C TZ=UTC PATH=/usr/sbin:/usr/bin:/sbin:/bin
-
-state_dir=/var/lib/irflow
+scope=isolation
+. ./common.sh
 unit=/etc/systemd/system/irflow-isolation.service
 verb=${1:-status}
 [ $# -eq 0 ] || shift
@@ -28,41 +26,7 @@ drift='' before='' confirmed='' now=0
 newline='
 '
 
-die() { # status text
-	printf 'irflow: %s\n' "$2" >&2
-	exit "$1"
-}
-
-number() { # name value: digits only, at most 15 of them, none of them a leading zero
-	case $2 in '' | *[!0-9]* | 0?* | ????????????????*) die 64 "--$1 wants a whole number, not '$2'" ;; esac
-}
-
 # ---------------------------------------------------------------- arguments
-
-check_network() { # ADDRESS[/BITS]
-	address=${1%/*} bits=${1##*/}
-	[ "$bits" != "$1" ] || bits=32
-	case $bits in '' | *[!0-9]* | ????*) die 64 "not a network: '$1'" ;; esac
-	[ "$bits" -gt 0 ] || die 64 "the network '$1' is everything: nothing would be cut off"
-	case $address in
-	*[!0-9a-fA-F:.]* | '') die 64 "not a network: '$1'" ;;
-	*:*) [ "$bits" -le 128 ] || die 64 "not a network: '$1'" ;;
-	*) check_v4 "$address" "$bits" ;;
-	esac
-}
-
-check_v4() { # ADDRESS BITS
-	old_ifs=$IFS
-	IFS=.
-	# shellcheck disable=SC2086 # splitting at the dots is the point
-	set -- "$1" "$2" $1
-	IFS=$old_ifs
-	if [ $# -ne 6 ] || [ "$2" -gt 32 ]; then die 64 "not a network: '$1/$2'"; fi
-	for part in "$3" "$4" "$5" "$6"; do
-		case $part in '' | *[!0-9]* | ????*) die 64 "not an address: '$1'" ;; esac
-		[ "$part" -le 255 ] || die 64 "not an address: '$1'"
-	done
-}
 
 split_flow() { # FLOW -> protocol address port
 	protocol=${1%%:*} port_of_flow=${1##*:}
@@ -80,18 +44,6 @@ check_flow() { # FLOW
 	number allow "$port_of_flow"
 	if [ "$port_of_flow" -lt 1 ] || [ "$port_of_flow" -gt 65535 ]; then die 64 "no such port: '$1'"; fi
 	check_network "$address_of_flow"
-}
-
-check_connection() { # this session's own way in -> peer port
-	case ${IRFLOW_CONNECTION-} in
-	*\ *\ *\ *) ;;
-	*) die 64 "IRFLOW_CONNECTION does not name this session: its own way in could not be kept open" ;;
-	esac
-	peer=${IRFLOW_CONNECTION%% *} port=${IRFLOW_CONNECTION##* }
-	peer=${peer%%\%*}
-	case $peer in ::ffff:*.*) peer=${peer#::ffff:} ;; esac
-	number connection "$port"
-	check_network "$peer"
 }
 
 check_connection
@@ -112,52 +64,6 @@ while [ $# -gt 0 ]; do
 done
 case $spec$step$rules in *[!A-Za-z0-9_@%+=:,./\[\]-]*) die 64 "odd characters in --spec, --step or --rules" ;; esac
 [ ${#spec} -le 80 ] || die 64 "--spec is longer than 80 characters"
-
-# ---------------------------------------------------------------- one writer at a time, and never a late one
-
-choose_state() { # a full or broken disk must not save a host from being cut off: then memory has to do until a boot
-	if [ ! -d /run/irflow ] && mkdir -p $state_dir 2>/dev/null &&
-		{ echo >$state_dir/isolation.lock; } 2>/dev/null; then
-		return
-	fi
-	mkdir -p /run/irflow || die 73 "neither $state_dir nor /run/irflow can be written"
-	[ -e /run/irflow/isolation.epoch ] || cp $state_dir/isolation.epoch /run/irflow/isolation.epoch 2>/dev/null || :
-	state_dir=/run/irflow
-}
-
-take_lock() {
-	if command -v flock >/dev/null; then
-		exec 9>>$state_dir/isolation.lock
-		flock -w 10 9 || die 75 "another irflow call is at work here and does not end"
-		return
-	fi
-	tries=0
-	while ! mkdir $state_dir/isolation.locked 2>/dev/null; do
-		holder=''
-		[ ! -r $state_dir/isolation.locked/pid ] || read -r holder <$state_dir/isolation.locked/pid || :
-		tries=$((tries + 1))
-		if { [ -n "$holder" ] && [ ! -d "/proc/$holder" ]; } || { [ -z "$holder" ] && [ $tries -gt 2 ]; }; then
-			rm -rf $state_dir/isolation.locked # whoever held it is gone
-		elif [ $tries -gt 10 ]; then
-			die 75 "another irflow call is at work here and does not end"
-		else
-			sleep 1
-		fi
-	done
-	trap 'rm -rf $state_dir/isolation.locked' EXIT
-	echo $$ >$state_dir/isolation.locked/pid
-}
-
-fence() { # refuse whoever was overtaken; remember the newest
-	[ -n "$epoch" ] || die 64 "$verb needs --epoch"
-	last=0 last_step=''
-	[ ! -s $state_dir/isolation.epoch ] || read -r last last_step <$state_dir/isolation.epoch || :
-	case $last in '' | *[!0-9]*) last=0 ;; esac
-	[ "$epoch" -ge "$last" ] || die 75 "epoch $epoch is over: $last ($last_step) has taken over this host"
-	[ "$epoch" -gt "$last" ] || return 0
-	printf '%s %s\n' "$epoch" "$step" >$state_dir/isolation.epoch.new
-	mv $state_dir/isolation.epoch.new $state_dir/isolation.epoch
-}
 
 choose_backend() {
 	backend=none
@@ -577,7 +483,7 @@ if [ "$verb" != status ]; then
 	[ -w / ] || [ "$(id -u)" = 0 ] || die 77 "root is needed (sudo -n)"
 	choose_state
 	take_lock
-	fence
+	fence "$scope"
 fi
 look
 case $verb in

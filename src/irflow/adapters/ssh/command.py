@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
 
+from irflow import remote
 from irflow.core.errors import ConfigurationError
 from irflow.core.inventory import Host
 
@@ -30,12 +29,11 @@ def command_line(host: Host, args: Sequence[str]) -> str:
     return f"umask 077; exec {root}env -i {environment} sh -s -- {words}".rstrip()
 
 
-@lru_cache
 def text_of(name: str) -> bytes:
     """The text of a script of irflow.remote. Raises ConfigurationError when there is none of that name."""
     if not _NAME.fullmatch(name):
         raise ConfigurationError(f"not the name of a remote script: {name!r}")
     try:
-        return (files("irflow.remote") / name).read_bytes()
-    except (FileNotFoundError, ModuleNotFoundError):
+        return remote.text(name)
+    except FileNotFoundError:
         raise ConfigurationError(f"irflow has no remote script {name}", hint="Is the installation complete?") from None

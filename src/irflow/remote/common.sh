@@ -1,0 +1,109 @@
+#!/bin/sh
+# What the scripts that change a host have in common; put in, before they are sent, where one says `. ./common.sh`.
+#
+# Before it, the script sets `scope`: what of the host it changes. One call at a time changes a scope (take_lock), and
+# an engine that was overtaken changes nothing any more (fence).
+set -eu
+umask 077
+export LC_ALL=C TZ=UTC PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+state_dir=/var/lib/irflow
+
+die() { # status text
+	printf 'irflow: %s\n' "$2" >&2
+	exit "$1"
+}
+
+number() { # name value: digits only, at most 15 of them, none of them a leading zero
+	case $2 in '' | *[!0-9]* | 0?* | ????????????????*) die 64 "--$1 wants a whole number, not '$2'" ;; esac
+}
+
+need_root() {
+	[ "$(id -u)" = 0 ] || die 77 "root is needed (sudo -n)"
+}
+
+# ---------------------------------------------------------------- addresses
+
+check_network() { # ADDRESS[/BITS]
+	address=${1%/*} bits=${1##*/}
+	[ "$bits" != "$1" ] || bits=32
+	case $bits in '' | *[!0-9]* | ????*) die 64 "not a network: '$1'" ;; esac
+	[ "$bits" -gt 0 ] || die 64 "the network '$1' is everything: nothing would be cut off"
+	case $address in
+	*[!0-9a-fA-F:.]* | '') die 64 "not a network: '$1'" ;;
+	*:*) [ "$bits" -le 128 ] || die 64 "not a network: '$1'" ;;
+	*) check_v4 "$address" "$bits" ;;
+	esac
+}
+
+check_v4() { # ADDRESS BITS
+	old_ifs=$IFS
+	IFS=.
+	# shellcheck disable=SC2086 # splitting at the dots is the point
+	set -- "$1" "$2" $1
+	IFS=$old_ifs
+	if [ $# -ne 6 ] || [ "$2" -gt 32 ]; then die 64 "not a network: '$1/$2'"; fi
+	for part in "$3" "$4" "$5" "$6"; do
+		case $part in '' | *[!0-9]* | ????*) die 64 "not an address: '$1'" ;; esac
+		[ "$part" -le 255 ] || die 64 "not an address: '$1'"
+	done
+}
+
+check_connection() { # this session's own way in -> peer port
+	case ${IRFLOW_CONNECTION-} in
+	*\ *\ *\ *) ;;
+	*) die 64 "IRFLOW_CONNECTION does not name this session: its own way in could not be kept open" ;;
+	esac
+	peer=${IRFLOW_CONNECTION%% *} port=${IRFLOW_CONNECTION##* }
+	peer=${peer%%\%*}
+	case $peer in ::ffff:*.*) peer=${peer#::ffff:} ;; esac
+	number connection "$port"
+	check_network "$peer"
+}
+
+# ---------------------------------------------------------------- one writer at a time, and never a late one
+
+choose_state() { # a full or broken disk must not save a host from being cut off: then memory has to do until a boot
+	if [ ! -d /run/irflow ] && mkdir -p $state_dir 2>/dev/null && { echo >"$state_dir/$scope.lock"; } 2>/dev/null; then
+		return
+	fi
+	mkdir -p /run/irflow || die 73 "neither $state_dir nor /run/irflow can be written"
+	[ -e "/run/irflow/$scope.epoch" ] || cp "$state_dir/$scope.epoch" "/run/irflow/$scope.epoch" 2>/dev/null || :
+	state_dir=/run/irflow
+}
+
+take_lock() {
+	locked=$state_dir/$scope.locked
+	if command -v flock >/dev/null; then
+		exec 9>>"$state_dir/$scope.lock"
+		flock -w 10 9 || die 75 "another irflow call is at work here and does not end"
+		return
+	fi
+	tries=0
+	while ! mkdir "$locked" 2>/dev/null; do
+		holder=''
+		[ ! -r "$locked/pid" ] || read -r holder <"$locked/pid" || :
+		tries=$((tries + 1))
+		if { [ -n "$holder" ] && [ ! -d "/proc/$holder" ]; } || { [ -z "$holder" ] && [ $tries -gt 2 ]; }; then
+			rm -rf "$locked" # whoever held it is gone
+		elif [ $tries -gt 10 ]; then
+			die 75 "another irflow call is at work here and does not end"
+		else
+			sleep 1
+		fi
+	done
+	trap 'rm -rf "$locked"' EXIT
+	echo $$ >"$locked/pid"
+}
+
+fence() { # NAME, the scope or, where steps of one scope run side by side, one of its parts: refuse whoever was overtaken
+	fence_file=$state_dir/$1.epoch
+	[ -n "$epoch" ] || die 64 "$verb needs --epoch"
+	last=0 last_step=''
+	[ ! -s "$fence_file" ] || read -r last last_step <"$fence_file" || :
+	case $last in '' | *[!0-9]*) last=0 ;; esac
+	[ "$epoch" -ge "$last" ] || die 75 "epoch $epoch is over: $last ($last_step) has taken over this host"
+	[ "$epoch" -gt "$last" ] || return 0
+	printf '%s %s\n' "$epoch" "$step" >"$fence_file.new"
+	mv "$fence_file.new" "$fence_file"
+}

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Noun
 from irflow.core.secret import SecretRef
+from irflow.core.severity import Severity
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"  # never starts with '-': a name must not read as an option
 
@@ -24,7 +25,9 @@ class Host(Noun):
     netns: path of the network namespace from which the host is reachable (management VRF, lab).
     management: addresses or networks that must keep SSH access while the host is isolated.
     allow: flows to keep open while isolated, `udp:10.0.0.53:53`. protected: a person must always agree.
-    own: irflow runs on it, or needs it (jump host, Vault, database): never touched unless two people agree.
+    criticality: how much its outage hurts; a playbook waives nobody's yes for a host above the incident's severity.
+    own: irflow runs on it, or needs it (Vault, database): never touched unless two people agree. Jump hosts, and hosts
+    with an address of this machine or of a service that irflow uses, are so without saying it.
     """
 
     name: str = Field(pattern=_NAME)
@@ -42,6 +45,7 @@ class Host(Noun):
     management: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     protected: bool = False
+    criticality: Severity = Severity.LOW
     own: bool = False
     owner: str = ""
 
@@ -96,6 +100,21 @@ class Inventory(Noun):
             else:
                 known[host.name] = None
         return tuple(known), tuple(unknown)
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The hosts of each group, by name."""
+        found: dict[str, tuple[str, ...]] = {}
+        for host in self.hosts.values():
+            for group in host.groups:
+                found[group] = (*found.get(group, ()), host.name)
+        return found
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Names of the hosts that irflow itself needs: those that say so, and every jump host."""
+        jumps = {host.jump for host in self.hosts.values() if host.jump}
+        return frozenset({host.name for host in self.hosts.values() if host.own} | jumps)
 
     @cached_property
     def group_sizes(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, IrflowError, Refused
+from irflow.core.guards import touched_by
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.outcome import StepResult
@@ -97,8 +98,9 @@ def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: str) -> P
         )
     revision = known.plan.revision if known and known.plan else 0
     plan = plan_phase(
-        engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status)
-    )
+        engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status),
+        touched=touched_by(status, engine.catalog.actions),
+    )  # fmt: skip
     record_plan(engine, tx, plan)
     return plan
 

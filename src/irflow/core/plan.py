@@ -37,13 +37,17 @@ class PlanStep(Noun):
 
 
 class Plan(Noun):
-    """The steps of one phase of one incident. revision: raised by every new plan of the same phase."""
+    """The steps of one phase of one incident.
+
+    revision: raised by every new plan of the same phase. refusals: what was asked for and is never done, and why.
+    """
 
     incident: str
     phase: str
     revision: int = 1
     playbook: str | None = None
     steps: tuple[PlanStep, ...] = Field(max_length=10_000)
+    refusals: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:

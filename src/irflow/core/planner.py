@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,15 +9,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from irflow.core.action import Action, Registry
-from irflow.core.alert import Trust
+from irflow.core.arguments import arguments_of
 from irflow.core.errors import ConfigurationError, Refused
+from irflow.core.guards import Touched, people_needed, refuse_address
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
-from irflow.core.model import Json, parse_duration
+from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
-from irflow.core.playbook import Phase, Playbook
+from irflow.core.playbook import Phase, Playbook, rule_for
 from irflow.core.ports import Expressions
-from irflow.core.runbook import Parameter, ParameterType, Runbook, Step
+from irflow.core.runbook import ParameterType, Runbook, Step
 
 COMMANDER = "incident_commander"
 
@@ -37,32 +36,41 @@ class Catalog:
 
 @dataclass
 class _Draft:
-    """A plan being built.
-
-    touched: the hosts that its mutating steps touch, by when they came; groups: the same within each group.
-    calls: how often each runbook was called so far.
-    """
+    """A plan being built. touched: hosts that the incident changes. calls: how often each runbook was called so far."""
 
     incident: Incident
     phase: str
     playbook: Playbook | None
+    touched: Touched
     steps: list[PlanStep] = field(default_factory=list)
-    touched: dict[str, int] = field(default_factory=dict)
-    groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    refusals: dict[str, None] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What must be finished before whatever comes after a step may begin. by_item: the same for one item alone."""
+
+    keys: tuple[str, ...]
+    by_item: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def of(self, item: Json) -> tuple[str, ...]:
+        """For one item of a list; all of it where the step before had no such item."""
+        return self.by_item.get(str(item), self.keys) if item is not None else self.keys
 
 
 def plan_phase(
     catalog: Catalog, incident: Incident, playbook: Playbook, phase: Phase, *, revision: int = 1,
-    results: Mapping[str, Json] | None = None,
+    results: Mapping[str, Json] | None = None, touched: Iterable[str] = (),
 ) -> Plan:  # fmt: skip
     """The plan of one phase.
 
-    results: facts of finished steps by `runbook.step@target`, for expressions.
+    results: facts of finished steps by `runbook.step@target`, for expressions. touched: hosts that the incident
+    changed so far; they count for the caps. What must never be done is left out and stands in the plan's `refusals`.
     Raises ConfigurationError (names the runbook and step) or Refused (a target the inventory does not have).
     """
-    draft = _Draft(incident, phase.value, playbook)
-    scope = {"incident": incident.model_dump(mode="json"), "results": dict(results or {})}
+    draft = _Draft(incident, phase.value, playbook, Touched.of(catalog.inventory, touched))
+    scope = _scope(catalog, incident, results or {})
     before: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     for call in playbook.phases.get(phase, ()):
@@ -75,19 +83,35 @@ def plan_phase(
 
 
 def plan_runbook(
-    catalog: Catalog, incident: Incident, runbook: str, arguments: Mapping[str, Json], *, phase: str = "run-1"
-) -> Plan:
-    """The plan of a runbook that runs by itself, as `run-N` of its incident. Same errors."""
-    draft = _Draft(incident, phase, None)
-    _call(catalog, draft, runbook, arguments, {"incident": incident.model_dump(mode="json"), "results": {}}, ())
+    catalog: Catalog, incident: Incident, runbook: str, arguments: Mapping[str, Json], *, phase: str = "run-1",
+    touched: Iterable[str] = (),
+) -> Plan:  # fmt: skip
+    """The plan of a runbook that runs by itself, as `run-N` of its incident. Same errors.
+
+    What must never be done is refused here: the person who asked for it is there to be told.
+    """
+    draft = _Draft(incident, phase, None, Touched.of(catalog.inventory, touched))
+    _call(catalog, draft, runbook, arguments, _scope(catalog, incident, {}), ())
+    if draft.refusals:
+        raise Refused("; ".join(draft.refusals), hint="Leave it out")
     return _freeze(draft, 1)
+
+
+def _scope(catalog: Catalog, incident: Incident, results: Mapping[str, Json]) -> dict[str, Json]:
+    """What expressions see: the incident, earlier results, and the inventory's groups with their hosts."""
+    return {
+        "incident": incident.model_dump(mode="json"),
+        "results": dict(results),
+        "groups": {name: list(hosts) for name, hosts in catalog.inventory.groups.items()},
+    }
 
 
 def _freeze(draft: _Draft, revision: int) -> Plan:
     name = draft.playbook.playbook if draft.playbook else None
     return Plan(
-        incident=draft.incident.id, phase=draft.phase, revision=revision, playbook=name, steps=tuple(draft.steps)
-    )
+        incident=draft.incident.id, phase=draft.phase, revision=revision, playbook=name, steps=tuple(draft.steps),
+        refusals=tuple(draft.refusals),
+    )  # fmt: skip
 
 
 def _call(
@@ -102,25 +126,56 @@ def _call(
     runbook = catalog.runbooks.get(name)
     if runbook is None:
         raise ConfigurationError(f"no runbook {name!r}", hint=f"There are {', '.join(sorted(catalog.runbooks))}")
-    inner = {**scope, **arguments_of(runbook, given, catalog.inventory)}
+    arguments = arguments_of(runbook, given, catalog.inventory)
+    inner = {**scope, **_permitted(catalog.inventory, draft, runbook, arguments)}
     calls = draft.calls[name] = draft.calls.get(name, 0) + 1
     label = runbook.runbook if calls == 1 else f"{runbook.runbook}#{calls}"
-    last_all, last_by_item, last_items = before, {}, None
+    ends: dict[str, _Ends] = {}
     for step in runbook.steps:
-        where = f"{runbook.runbook}.{step.id}"
-        if step.when is not None and not _value(catalog, step.when, inner):
-            continue
-        items = _items(catalog, step, inner, where)
-        keys: dict[str, str] = {}
-        for item in items:
-            here = inner if item is None else {**inner, "item": item}
-            after = (last_by_item[str(item)],) if item is not None and items == last_items else last_all
-            built = _step(catalog, draft, runbook, label, step, here, after, item)
-            draft.steps.append(built)
-            keys[str(item)] = built.key
-        if keys:
-            last_all, last_by_item, last_items = tuple(keys.values()), keys, items
-    return last_all
+        needs = tuple(ends[one] for one in runbook.before(step)) or (_Ends(before),)
+        ends[step.id] = _step_of_each(catalog, draft, runbook, label, step, inner, needs)
+    return _together(tuple(ends[one] for one in runbook.last())).keys or before
+
+
+def _permitted(inventory: Inventory, draft: _Draft, runbook: Runbook, arguments: Mapping[str, Json]) -> dict[str, Json]:
+    """The arguments without the addresses that must never be blocked; those become refusals."""
+    permitted = dict(arguments)
+    for name, parameter in runbook.parameters.items():
+        if parameter.type is ParameterType.ADDRESSES and permitted[name]:
+            reasons = {one: refuse_address(inventory, one) for one in permitted[name]}
+            draft.refusals.update({f"{runbook.runbook}: {why}": None for why in reasons.values() if why})
+            permitted[name] = [one for one in permitted[name] if not reasons[one]]
+    return permitted
+
+
+def _step_of_each(
+    catalog: Catalog, draft: _Draft, runbook: Runbook, label: str, step: Step, scope: dict[str, Json],
+    needs: tuple[_Ends, ...],
+) -> _Ends:  # fmt: skip
+    """Add one step for each of its items. Where there are none, what follows waits for what came before."""
+    earlier = _together(needs)
+    if step.when is not None and not _value(catalog, step.when, scope):
+        return earlier
+    by_item: dict[str, tuple[str, ...]] = {}
+    for item in _items(catalog, step, scope, f"{runbook.runbook}.{step.id}"):
+        here = scope if item is None else {**scope, "item": item}
+        after = tuple(dict.fromkeys(key for one in needs for key in one.of(item)))
+        built = _step(catalog, draft, runbook, label, step, here, after, item)
+        draft.steps.append(built)
+        by_item[str(item)] = (built.key,)
+    if not by_item:
+        return earlier
+    return _Ends(tuple(key for keys in by_item.values() for key in keys), by_item if step.for_each else {})
+
+
+def _together(ends: tuple[_Ends, ...]) -> _Ends:
+    """All of several ends; for one item only what every one of them knows of it."""
+    if len(ends) == 1:
+        return ends[0]
+    keys = tuple(dict.fromkeys(key for one in ends for key in one.keys))
+    items = dict.fromkeys(item for one in ends for item in one.by_item)
+    by_item = {item: tuple(dict.fromkeys(key for one in ends for key in one.of(item))) for item in items}
+    return _Ends(keys, by_item)
 
 
 def _items(catalog: Catalog, step: Step, scope: dict[str, Json], where: str) -> list[Json]:
@@ -158,11 +213,12 @@ def _step(
     params = check_params(action, _value(catalog, step.arguments, scope), f"{runbook.runbook}.{step.id}")
     host = _target(catalog.inventory, action, params, key)
     suffix = host.name if host else (str(item) if item is not None else "")
-    people, reasons = _guard(catalog.inventory, draft, runbook, step, action, host)
+    rule = rule_for(draft.playbook, f"{runbook.runbook}.{step.id}", step.approval)
+    people, reasons = people_needed(catalog.inventory, draft.incident, rule, action, host, draft.touched)
     return PlanStep(
         key=key + (f"@{suffix}" if suffix else ""), action=action.name, params=params,
         target=host.name if host else "", people=people, reasons=reasons,
-        role=(step.approval or COMMANDER) if people else None, **common,
+        role=(rule.role or COMMANDER) if people else None, **common,
     )  # fmt: skip
 
 
@@ -187,105 +243,3 @@ def _target(inventory: Inventory, action: Action[Any], params: dict[str, Json], 
             f"{key}: the inventory has no host {str(name)[:100]!r}", hint="Add it with its key: irflow hosts enrol"
         )
     return host
-
-
-def _guard(
-    inventory: Inventory, draft: _Draft, runbook: Runbook, step: Step, action: Action[Any], host: Host | None
-) -> tuple[int, tuple[str, ...]]:
-    """How many people must agree to a step, and why (DESIGN rule 9)."""
-    reasons: list[str] = []
-    waived = draft.incident.severity in (
-        draft.playbook.auto_approve.get(f"{runbook.runbook}.{step.id}", ()) if draft.playbook else ()
-    )
-    if step.approval and not waived:
-        reasons.append(f"the runbook asks for the {step.approval}")
-    if action.needs_person:
-        reasons.append(f"{action.name} always needs a person")
-    if host is not None and draft.incident.trust is Trust.UNVERIFIED:
-        reasons.append("the alert's sender is not verified")
-    if host is None or not action.mutates:
-        return (1 if reasons else 0), tuple(reasons)
-    reasons += _caps(inventory, draft, host)
-    if host.protected:
-        reasons.append(f"{host.name} is protected")
-    if host.own:
-        reasons.append(f"irflow itself needs {host.name}: two people must agree")
-    return (2 if host.own else 1 if reasons else 0), tuple(reasons)
-
-
-def _caps(inventory: Inventory, draft: _Draft, host: Host) -> list[str]:
-    """Caps apply to every host that is touched after the cap was reached."""
-    reasons = []
-    if draft.touched.setdefault(host.name, len(draft.touched)) >= inventory.caps.hosts:
-        reasons.append(f"over the cap of {inventory.caps.hosts} hosts per incident")
-    for group in host.groups:
-        inside = draft.groups.setdefault(group, {})
-        most = math.ceil(inventory.group_sizes[group] * inventory.caps.group_percent / 100)
-        if inside.setdefault(host.name, len(inside)) >= most:
-            reasons.append(f"over the cap of {inventory.caps.group_percent} % of group {group}")
-    return reasons
-
-
-# ---------------------------------------------------------------- runbook parameters
-
-
-def arguments_of(runbook: Runbook, given: Mapping[str, Json], inventory: Inventory) -> dict[str, Json]:
-    """A runbook's parameters with defaults filled in and types checked, as JSON values.
-
-    Raises ConfigurationError for a missing, unknown or ill-typed one, Refused for a host not in the inventory.
-    """
-    unknown = sorted(set(given) - set(runbook.parameters))
-    if unknown:
-        raise ConfigurationError(
-            f"runbook {runbook.runbook} has no parameter {unknown[0]!r}",
-            hint=f"It has {', '.join(runbook.parameters) or 'none'}",
-        )
-    values: dict[str, Json] = {}
-    for name, parameter in runbook.parameters.items():
-        value = given.get(name, parameter.default)
-        if value is None:
-            if parameter.required:
-                raise ConfigurationError(f"runbook {runbook.runbook} needs the parameter {name!r}")
-            values[name] = [] if parameter.type.value.endswith("s") else None
-            continue
-        try:
-            values[name] = _typed(parameter, value, inventory)
-        except ValueError as error:
-            raise ConfigurationError(f"runbook {runbook.runbook}, parameter {name!r}: {error}") from None
-    return values
-
-
-def _strings(value: Json) -> list[str]:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return list(value)
-    raise ValueError("expected a list of texts")
-
-
-def _hosts(texts: Iterable[str], inventory: Inventory) -> list[str]:
-    known, unknown = inventory.resolve(tuple(texts))
-    if unknown:
-        raise Refused(f"the inventory has no host {unknown[0][:100]!r}", hint="Add it with its key: irflow hosts enrol")
-    return list(known)
-
-
-def _typed(parameter: Parameter, value: Json, inventory: Inventory) -> Json:
-    kind = parameter.type
-    if kind is ParameterType.HOSTS:
-        return _hosts(_strings(value), inventory)
-    if kind is ParameterType.HOST:
-        return _hosts([str(value)], inventory)[0]
-    if kind is ParameterType.ADDRESSES:
-        return [str(ipaddress.ip_network(one, strict=False)) for one in _strings(value)]
-    if kind is ParameterType.DURATION:
-        return parse_duration(value).total_seconds()
-    if kind is ParameterType.STRINGS:
-        return _strings(value)
-    if kind is ParameterType.INTEGER:
-        return int(value)
-    if kind is ParameterType.BOOLEAN:
-        if value not in (True, False, "true", "false", "yes", "no"):
-            raise ValueError("expected true or false")
-        return value in (True, "true", "yes")
-    return str(value)

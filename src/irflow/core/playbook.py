@@ -35,11 +35,25 @@ class RunbookCall(Noun):
     parallel: bool = False
 
 
+class ApprovalRule(Noun):
+    """Who must agree to one step.
+
+    role: whose yes is needed; without it, the runbook's. waived_for: severities for which nobody is asked; never for a
+    host whose criticality is above the incident's severity. two_people_above: hosts of one incident above which two
+    people must agree, whatever is waived.
+    """
+
+    role: str | None = None
+    waived_for: tuple[Severity, ...] = ()
+    two_people_above: int | None = Field(default=None, ge=0)
+
+
 class Playbook(Noun):
     """Policy for one incident type.
 
     roles: role name -> who usually holds it. auto_approve: `runbook.step` -> severities for which the step's
-    approval is waived. on_timeout: what happens when an approval is not answered within its window.
+    approval is waived; short for the same in `approvals`, by `runbook.step` too.
+    on_timeout: what happens when an approval is not answered within its window.
     """
 
     playbook: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -47,6 +61,7 @@ class Playbook(Noun):
     match: Match
     roles: dict[str, str] = {}
     auto_approve: dict[str, tuple[Severity, ...]] = {}
+    approvals: dict[str, ApprovalRule] = {}
     phases: dict[Phase, tuple[RunbookCall, ...]]
     documents: tuple[str, ...] = ()
     on_timeout: Literal["escalate", "short_lease"] = "escalate"
@@ -58,3 +73,12 @@ def choose(playbooks: tuple[Playbook, ...], type_: str, severity: Severity) -> P
     exact = [one for one in fitting if severity in one.match.severity]
     anyhow = [one for one in fitting if not one.match.severity]
     return next(iter(exact or anyhow), None)
+
+
+def rule_for(playbook: Playbook | None, step: str, role: str | None) -> ApprovalRule:
+    """The rule for one step. step: `runbook.step`. role: whom the runbook asks."""
+    if playbook is None:
+        return ApprovalRule(role=role)
+    rule = playbook.approvals.get(step, ApprovalRule())
+    waived = (*rule.waived_for, *playbook.auto_approve.get(step, ()))
+    return rule.model_copy(update={"role": rule.role or role, "waived_for": waived})

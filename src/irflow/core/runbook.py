@@ -40,7 +40,9 @@ class Step(Noun):
 
     action: name in the registry; arguments: its parameters (`with` in YAML). manual: the text a person follows.
     for_each: expression that gives a list; the step runs once for each, as `item`. when: expression; false skips.
-    approval: role whose yes is needed. role: who does a manual step. timeout: wall clock for the whole step.
+    after: ids of earlier steps that must be over first; without it, the step before. Steps that wait for the same one
+    run side by side; of a list's items each waits only for its own. approval: role whose yes is needed. role: who
+    does a manual step. timeout: wall clock for the whole step.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -50,6 +52,7 @@ class Step(Noun):
     arguments: dict[str, Json] = Field(default={}, alias="with")
     for_each: str | None = None
     when: str | None = None
+    after: tuple[str, ...] | None = None
     approval: str | None = None
     role: str | None = None
     on_failure: Literal["stop", "continue"] = "stop"
@@ -79,5 +82,20 @@ class Runbook(Noun):
         for step in self.steps:
             if step.id in seen:
                 raise ValueError(f"step id {step.id!r} appears twice")
+            for one in step.after or ():
+                if one not in seen:
+                    raise ValueError(f"step {step.id!r} comes after {one!r}, which is no earlier step")
             seen.add(step.id)
         return self
+
+    def before(self, step: Step) -> tuple[str, ...]:
+        """Ids of the steps that must be over before this one begins; none: it begins with the runbook."""
+        if step.after is not None:
+            return step.after
+        place = self.steps.index(step)
+        return (self.steps[place - 1].id,) if place else ()
+
+    def last(self) -> tuple[str, ...]:
+        """Ids of the steps that no other waits for."""
+        awaited = {one for step in self.steps for one in self.before(step)}
+        return tuple(step.id for step in self.steps if step.id not in awaited)

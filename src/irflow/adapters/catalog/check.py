@@ -11,17 +11,18 @@ from pydantic import ValidationError
 from irflow.adapters.catalog.model import suggestion
 from irflow.adapters.catalog.yaml_file import YamlFile
 from irflow.core.action import Action, Registry
+from irflow.core.arguments import arguments_of
 from irflow.core.errors import ConfigurationError, IrflowError
 from irflow.core.incident import Incident
 from irflow.core.inventory import Inventory
 from irflow.core.model import Json
-from irflow.core.planner import COMMANDER, arguments_of
-from irflow.core.playbook import Playbook, RunbookCall
+from irflow.core.planner import COMMANDER
+from irflow.core.playbook import ApprovalRule, Playbook, RunbookCall
 from irflow.core.ports import Expressions
 from irflow.core.runbook import Runbook, Step
 
 Where = tuple[str | int, ...]
-ALWAYS = frozenset({"incident", "results"})
+ALWAYS = frozenset({"incident", "results", "groups"})
 """Names that every expression may use."""
 
 
@@ -130,7 +131,12 @@ def check_playbook(playbook: Playbook, file: YamlFile, known: Knowledge) -> Iter
                 yield file.error("the first runbook of a phase has none before it", *at, "parallel")
             yield from _check_call(playbook, call, file, known, at)
     for key in playbook.auto_approve:
-        yield from _check_waiver(playbook, key, file, known)
+        yield from _check_rule(playbook, ("auto_approve", key), file, known, waives=True)
+    for key, rule in playbook.approvals.items():
+        yield from _check_rule(playbook, ("approvals", key), file, known, waives=bool(rule.waived_for))
+        if rule.role is not None and rule.role not in playbook.roles:
+            hint = suggestion(rule.role, playbook.roles) or "Name it under roles"
+            yield file.error(f"no role {rule.role!r}", "approvals", key, "role", hint=hint)
 
 
 def _check_call(
@@ -161,9 +167,12 @@ def _check_call(
             yield file.error(f"runbook {runbook.runbook} needs the role {role!r}", *at, "runbook", hint=hint)
 
 
-def _check_waiver(playbook: Playbook, key: str, file: YamlFile, known: Knowledge) -> Iterator[ConfigurationError]:
+def _check_rule(
+    playbook: Playbook, at: tuple[str, str], file: YamlFile, known: Knowledge, *, waives: bool
+) -> Iterator[ConfigurationError]:
+    """A line about the approval of one step. waives: it says that nobody need be asked."""
+    section, key = at
     name = key.partition(".")[0]
-    at: Where = ("auto_approve", key)
     if name in known.broken:
         return
     called = {call.runbook for calls in playbook.phases.values() for call in calls} & set(known.runbooks)
@@ -171,11 +180,11 @@ def _check_waiver(playbook: Playbook, key: str, file: YamlFile, known: Knowledge
     step = steps.get(key)
     if step is None:
         asking = [one for one, found in steps.items() if found.approval]
-        yield file.error(f"auto_approve: no step {key!r} in this playbook", *at, hint=suggestion(key, asking))
-    elif step.approval is None:
-        yield file.error(f"auto_approve: {key} asks for no approval", *at, hint="Remove the line")
-    elif step.action in known.actions.names() and known.actions.get(step.action or "").needs_person:
-        yield file.error(f"auto_approve: {step.action} always needs a person", *at, hint="Remove the line")
+        yield file.error(f"{section}: no step {key!r} in this playbook", *at, hint=suggestion(key, asking))
+    elif waives and step.approval is None and playbook.approvals.get(key, ApprovalRule()).role is None:
+        yield file.error(f"{section}: {key} asks for no approval", *at, hint="Remove the line")
+    elif waives and step.action in known.actions.names() and known.actions.get(step.action or "").needs_person:
+        yield file.error(f"{section}: {step.action} always needs a person", *at, hint="Remove the line")
 
 
 def roles_used(runbook: Runbook, actions: Registry) -> tuple[str, ...]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from irflow.core.errors import ConfigurationError
 from irflow.core.model import Duration, Noun, parse_duration
+from irflow.core.secret import SecretRef
 
 BUILT_IN = ("dashboard", "log")
 """Receivers that need no URL: `dashboard` shows what the journal says anyhow, `log` is the responder's log."""
@@ -37,11 +41,71 @@ class ResponderSettings(Noun):
     lease: Duration = parse_duration("8h")
 
 
+ISOLATION = ("isolate", "release", "status")
+"""What a hook must do to cut hosts off: also bring them back, and say how they stand."""
+
+
+class HookSettings(Noun):
+    """Something that acts on hosts where SSH cannot: a program, or a web service.
+
+    hosts, groups: what it is for. verbs: what it can do. command: the program and its fixed arguments; the request
+    comes on its standard input. url: where requests are posted, HTTPS or loopback; key: reference to the key that signs
+    them; ca: certificate of its authority, where the system does not know it. timeout: for one call.
+    """
+
+    hosts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    verbs: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")], ...] = ISOLATION
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    url: str = ""
+    key: str = ""
+    ca: Path | None = None
+    timeout: Duration = parse_duration("20s")
+
+    @field_validator("key")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        try:
+            if value:
+                SecretRef.parse(value)
+        except ConfigurationError as error:  # as a ValueError it keeps its place in the file
+            raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("needs either a command or a url")
+        if not self.hosts and not self.groups:
+            raise ValueError("names neither hosts nor groups, so it is for nobody")
+        if self.command and not Path(self.command[0]).is_absolute():
+            raise ValueError("the program of a command is an absolute path")
+        if self.url:
+            _check_url(self.url)
+            if not self.key:
+                raise ValueError("a url needs the key that signs requests: key: file:keys/NAME.hook")
+        wanted = {"isolate", "release", "status"}
+        if wanted & set(self.verbs) and not wanted <= set(self.verbs):
+            raise ValueError("isolate, release and status go together: what cuts off must be provable and reversible")
+        return self
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError unless requests to it cannot be read or changed on their way."""
+    parts = urlsplit(url)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise ValueError("the url is HTTPS, or HTTP on this machine (127.0.0.1)")
+    if parts.username or parts.password:
+        raise ValueError("no password in the url: requests are signed with the key")
+
+
 class Settings(Noun):
     """All settings, with defaults that work on one machine.
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
     prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
+    hooks: by name, what acts on hosts where SSH cannot.
     sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
     from outside notice.
     """
@@ -57,6 +121,7 @@ class Settings(Noun):
     drill_schedule: str = "0 3 1 * *"
     responder: ResponderSettings = ResponderSettings()
     notify: NotifySettings = NotifySettings()
+    hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], HookSettings] = {}
     sabotage: str | None = None
 
     @property

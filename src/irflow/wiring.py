@@ -28,8 +28,10 @@ from irflow.adapters.catalog import (
 from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.evidence_store import FileEvidenceStore
 from irflow.adapters.faults import from_environment
+from irflow.adapters.hooks import ConfiguredHooks, strangers
 from irflow.adapters.journal_sql import SqlStore, verify_all, verify_incident
 from irflow.adapters.journal_sql import open_store as open_sql
+from irflow.adapters.own_machine import mark_own
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.templates import SandboxExpressions, TemplateDocuments
 from irflow.adapters.wake import wake
@@ -82,6 +84,7 @@ def load(home: Path) -> Configuration:
     if settings.sabotage:
         actions = Registry(sabotaged(action, settings.sabotage) for action in actions.all())
     inventory = read(lambda: load_inventory(home / "inventory.yaml"), Inventory())
+    inventory = mark_own(inventory, (settings.journal_url, settings.prefect_url))
     operators = read(lambda: load_operators(home / "operators.yaml"), no_operators)
     sources = read(lambda: _sources(home), no_sources)
     expressions = SandboxExpressions()
@@ -97,6 +100,7 @@ def load(home: Path) -> Configuration:
         ),
         none,
     )
+    errors.extend(strangers(settings.hooks, inventory) if inventory.hosts else ())
     if errors:
         raise ConfigurationErrors(errors)
     return Configuration(settings, catalog, operators, sources)
@@ -216,6 +220,7 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
             FileDocumentStore(settings.documents),
             documents(settings.home),
             config.catalog.expressions,
+            ConfiguredHooks(settings.hooks, secret_store()),
         )
         engine = Engine(
             ports,

@@ -143,6 +143,10 @@ class ConnectionLost(HostError, OutcomeUnknown):
     exit_code = 5
 
 
+class HookFailed(HostError):
+    """A hook said no, or something that is not an answer; `where` is the host it was called for."""
+
+
 class RemoteFailed(HostError):
     """A remote script ended with a non-zero status.
 

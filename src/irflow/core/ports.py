@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from irflow.core.errors import ConfigurationError
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.journal import Anchor
@@ -31,7 +32,10 @@ __all__ = [
     "Executor",
     "Expressions",
     "FlowStarter",
+    "Hook",
+    "Hooks",
     "Message",
+    "NoHooks",
     "OutboxItem",
     "Ports",
     "Prober",
@@ -125,6 +129,52 @@ class Prober(Protocol):
     def tcp(self, host: Host, port: int, *, timeout_s: float) -> str:
         """`open`, `refused` or `silent` (no answer within timeout_s, or unreachable)."""
         ...
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Something outside that acts on hosts where SSH cannot: a switch, a hypervisor, a cloud, an application.
+
+    name: as irflow.yaml calls it. timeout_s: how long one call may take.
+    """
+
+    name: str
+    timeout_s: float
+
+
+class Hooks(Protocol):
+    """Calls the hooks that irflow.yaml names for groups or hosts."""
+
+    def find(self, host: Host, verb: str) -> Hook | None:
+        """The hook that does `verb` for the host: one that names the host, else one of its groups; None without any."""
+        ...
+
+    def call(
+        self, host: Host, verb: str, payload: dict[str, Json], *, timeout_s: float, hook: str = ""
+    ) -> dict[str, Json]:
+        """Ask a hook to do `verb` and return the JSON object that it answers.
+
+        payload: JSON, never a secret. timeout_s: wall clock, at most the hook's own. hook: its name, to call the same
+        one as before; empty calls the one that find gives. A hook must take the same call twice.
+        Raises ConfigurationError (there is no such hook), HookFailed (it said no, or nothing that is an answer),
+        ServiceMissing (nothing was called), DeadlineExceeded (what it did is unknown).
+        """
+        ...
+
+
+class NoHooks:
+    """Where irflow.yaml names none."""
+
+    def find(self, host: Host, verb: str) -> Hook | None:
+        """None."""
+        return None
+
+    def call(
+        self, host: Host, verb: str, payload: dict[str, Json], *, timeout_s: float, hook: str = ""
+    ) -> dict[str, Json]:
+        """Raises ConfigurationError."""
+        named = f"called {hook}" if hook else f"for {verb}"
+        raise ConfigurationError(f"there is no hook {named}", where=host.name, hint="Name one in irflow.yaml: hooks:")
 
 
 class Anchors(Protocol):
@@ -222,6 +272,9 @@ class Executor(Protocol):
         ...
 
 
+_NO_HOOKS = NoHooks()
+
+
 @dataclass(frozen=True)
 class Ports:
     """Everything at hand. Processes without SSH (web) never build one."""
@@ -236,3 +289,4 @@ class Ports:
     document_store: DocumentStore
     documents: Documents
     expressions: Expressions
+    hooks: Hooks = _NO_HOOKS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import BUILT_IN, Settings
+from irflow.config import BUILT_IN, HookSettings, Settings
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
 
@@ -38,7 +38,17 @@ def load_settings(home: Path) -> Settings:
     }
     if errors:
         raise ConfigurationErrors(errors)
-    return settings.model_copy(update={"notify": settings.notify.model_copy(update={"channels": channels})})
+    notify = settings.notify.model_copy(update={"channels": channels})
+    hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
+    return settings.model_copy(update={"notify": notify, "hooks": hooks})
+
+
+def _at_home(hook: HookSettings, home: Path) -> HookSettings:
+    """The hook with the paths of its key and certificate made absolute, from home."""
+    key = hook.key
+    if key.startswith("file:"):
+        key = f"file:{home / Path(key.removeprefix('file:')).expanduser()}"
+    return hook.model_copy(update={"key": key, "ca": hook.ca and home / hook.ca.expanduser()})
 
 
 def _reference(

@@ -22,7 +22,7 @@ def mark_own(inventory: Inventory, urls: Iterable[str]) -> Inventory:
         name: host.model_copy(update={"own": True}) if not host.own and _is_one(host, mine) else host
         for name, host in inventory.hosts.items()
     }
-    return inventory if hosts == inventory.hosts else inventory.model_copy(update={"hosts": hosts})
+    return inventory if hosts == inventory.hosts else Inventory(hosts=hosts, caps=inventory.caps)
 
 
 def _is_one(host: Host, mine: set[str]) -> bool:

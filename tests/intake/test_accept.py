@@ -69,6 +69,16 @@ def test_new_hosts_and_addresses_of_an_alert_that_joins_are_added(at: Site) -> N
     assert fold(at.store.events(incident.id)).incident.hosts == incident.hosts
 
 
+def test_new_accounts_and_hashes_of_an_alert_that_joins_are_added_and_what_can_be_none_is_not(at: Site) -> None:
+    at.alert(fingerprint="a", accounts=["deploy"])
+    at.alert(fingerprint="b", accounts=["deploy", "backup", "-x", "$(id)", "a b"], hashes=["SHA256:" + "A" * 64, "x"])
+    (incident,) = at.open()
+    assert (incident.accounts, incident.hashes) == (("deploy", "backup"), ("a" * 64,))
+    (added,) = at.events(incident.id, Kind.HOST_ADDED)
+    assert (added.data["hosts"], added.data["accounts"], added.data["hashes"]) == ([], ["backup"], ["a" * 64])
+    assert fold(at.store.events(incident.id)).incident.hashes == ("a" * 64,)
+
+
 def test_a_more_urgent_alert_raises_the_severity_and_tells_people(at: Site) -> None:
     at.alert(fingerprint="a", severity="high")
     at.alert(fingerprint="b", severity="critical")

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from irflow.core.errors import ConfigurationError
 from irflow.intake import alertmanager, standard
-from irflow.intake.addresses import usable
 from irflow.intake.hardened_json import read_json
 from irflow.intake.kind import Kind, load_kinds
 from irflow.intake.parcel import Parcel
 from irflow.intake.refusal import NotUnderstood
 from irflow.intake.source import Source
+from irflow.intake.targets import usable_addresses
 from irflow.intake.text import clean
 
 AM = Source.model_validate({
@@ -171,7 +171,7 @@ def test_text_shows_what_was_sent(text: str, seen: str) -> None:
 
 
 def test_addresses_that_could_cut_everything_off_are_no_targets() -> None:
-    assert usable(
+    assert usable_addresses(
         ["192.0.2.1", "192.0.2.1/32", " 192.0.2.7/24", "2001:DB8::1", "::ffff:192.0.2.9", "0.0.0.0/0", "10.0.0.0/8",
          "::/0", "127.0.0.1", "::1", "224.0.0.1", "0.0.0.0", "fe80::1%$(id)", "1.2.3", "host", "", "::ffff:127.0.0.1"]
     ) == ("192.0.2.1", "192.0.2.0/24", "2001:db8::1", "192.0.2.9")  # fmt: skip

@@ -12,12 +12,16 @@ SYSTEM = "system"
 """The pseudo-incident whose journal records what concerns the whole installation (halt, resume)."""
 
 
+TARGETS = ("hosts", "addresses", "accounts", "hashes")
+"""What an incident is about; alerts and people may add to each while it is open."""
+
+
 class Incident(Noun):
     """The facts an incident was opened with, and what people added since.
 
     id: ULID. number: what people say, `IR-2026-0001`; given by the store.
     hosts: inventory names only. unknown_hosts: names an alert gave that the inventory does not have; never acted on.
-    addresses: canonical IP addresses or networks. detected_at: the start of all clocks.
+    addresses: canonical IP addresses or networks. hashes: SHA-256 of malicious files, in lower case. detected_at: the start of all clocks.
     drill: kept out of metrics.
     """
 
@@ -31,6 +35,7 @@ class Incident(Noun):
     unknown_hosts: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
     playbook: str | None = None
     detected_at: datetime
     drill: bool = False

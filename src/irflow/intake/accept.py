@@ -10,7 +10,7 @@ from datetime import datetime
 from ulid import ULID
 
 from irflow.core.alert import Alert, AlertStatus, Trust
-from irflow.core.incident import Incident, correlates
+from irflow.core.incident import TARGETS, Incident, correlates
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -24,8 +24,8 @@ from irflow.intake.source import Source
 
 ACTOR = "irflow:web"
 ACCEPTED, QUARANTINED = "accepted", "quarantined"
-MOST_ADDRESSES = 1000
-"""Most addresses of one incident; more stay in their alerts."""
+MOST_TARGETS = 1000
+"""Most addresses, accounts and hashes of one incident, each; more stay in their alerts."""
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,9 @@ class _Desk:
             id=str(ULID()), type=first.alert.type, severity=first.alert.severity, trust=first.alert.trust,
             title=first.alert.title, playbook=first.playbook, detected_at=self.request.received_at, drill=first.drill,
             hosts=_union(one.hosts for one in group), unknown_hosts=_union(one.unknown for one in group)[:1000],
-            addresses=_union(one.addresses for one in group)[:MOST_ADDRESSES],
-            accounts=_union(one.alert.accounts for one in group)[:1000],
+            addresses=_union(one.addresses for one in group)[:MOST_TARGETS],
+            accounts=_union(one.accounts for one in group)[:MOST_TARGETS],
+            hashes=_union(one.hashes for one in group)[:MOST_TARGETS],
         )  # fmt: skip
         opened = self.tx.open_incident(incident, ACTOR)
         self.opened[first.group] = opened.id
@@ -196,7 +197,7 @@ class _Desk:
         before = after = self._incident(incident_id)
         if how is Fit.ACT:
             after = _with_targets(before, seen)
-            if (after.hosts, after.addresses) != (before.hosts, before.addresses):
+            if after is not before:
                 drafts.append(Draft(Kind.HOST_ADDED, ACTOR, _added(before, after, seen.alert)))
             if is_worse(seen.alert.severity, before.severity):
                 after = after.model_copy(update={"severity": seen.alert.severity})
@@ -226,20 +227,19 @@ def _union(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _with_targets(incident: Incident, seen: Sighting) -> Incident:
-    """The incident with the alert's hosts and addresses; the same object when they are all there."""
-    hosts = _union((incident.hosts, seen.hosts))
-    addresses = _union((incident.addresses, seen.addresses))[: max(MOST_ADDRESSES, len(incident.addresses))]
-    if (hosts, addresses) == (incident.hosts, incident.addresses):
-        return incident
-    return incident.model_copy(update={"hosts": hosts, "addresses": addresses})
+    """The incident with the alert's targets; the same object when they are all there, or no more of them fit."""
+    update: dict[str, tuple[str, ...]] = {}
+    for kind, new in seen.new_to(incident).items():
+        known: tuple[str, ...] = getattr(incident, kind)
+        fitting = new if kind == "hosts" else new[: max(0, MOST_TARGETS - len(known))]
+        if fitting:
+            update[kind] = (*known, *fitting)
+    return incident.model_copy(update=update) if update else incident
 
 
 def _added(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:
-    return {
-        "hosts": [one for one in after.hosts if one not in before.hosts],
-        "addresses": [one for one in after.addresses if one not in before.addresses],
-        "alert": alert.id,
-    }
+    new = {kind: [one for one in getattr(after, kind) if one not in getattr(before, kind)] for kind in TARGETS}
+    return {**{kind: found for kind, found in new.items() if found or kind == "hosts"}, "alert": alert.id}
 
 
 def _raised(before: Incident, after: Incident, alert: Alert) -> dict[str, Json]:

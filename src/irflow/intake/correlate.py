@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from irflow.core.alert import Alert
-from irflow.core.incident import Incident
+from irflow.core.incident import TARGETS, Incident
 from irflow.core.inventory import Inventory
 from irflow.core.playbook import Playbook, choose
 from irflow.core.severity import Severity, worse
-from irflow.intake.addresses import usable
+from irflow.intake.targets import usable_accounts, usable_addresses, usable_hashes
 
 
 class Fit(Enum):
@@ -22,14 +22,21 @@ class Fit(Enum):
 
 @dataclass(frozen=True)
 class Sighting:
-    """An alert and what it would lead to by itself. hosts: inventory names; addresses: canonical."""
+    """An alert and what it would lead to by itself. hosts: inventory names; the other targets: canonical."""
 
     alert: Alert
     hosts: tuple[str, ...]
     unknown: tuple[str, ...]
     addresses: tuple[str, ...]
+    accounts: tuple[str, ...]
+    hashes: tuple[str, ...]
     playbook: str | None
     drill: bool
+
+    def new_to(self, incident: Incident) -> dict[str, tuple[str, ...]]:
+        """The targets that an incident does not have yet, by kind; kinds with none are left out."""
+        found = {kind: [one for one in getattr(self, kind) if one not in getattr(incident, kind)] for kind in TARGETS}
+        return {kind: tuple(new) for kind, new in found.items() if new}
 
     @property
     def group(self) -> tuple[str, Severity]:
@@ -41,7 +48,10 @@ def sight(alert: Alert, inventory: Inventory, playbooks: tuple[Playbook, ...], *
     """Look an alert's names up."""
     hosts, unknown = inventory.resolve(alert.hosts)
     playbook = choose(playbooks, alert.type, alert.severity)
-    return Sighting(alert, hosts, unknown, usable(alert.addresses), playbook.playbook if playbook else None, drill)
+    return Sighting(
+        alert, hosts, unknown, usable_addresses(alert.addresses), usable_accounts(alert.accounts),
+        usable_hashes(alert.hashes), playbook.playbook if playbook else None, drill,
+    )  # fmt: skip
 
 
 def fit(incident: Incident, seen: Sighting) -> Fit | None:
@@ -58,9 +68,7 @@ def fit(incident: Incident, seen: Sighting) -> Fit | None:
         return Fit.ACT
     if set(seen.hosts) - set(incident.hosts):
         return None
-    if seen.playbook is None or (
-        seen.playbook == incident.playbook and not set(seen.addresses) - set(incident.addresses)
-    ):
+    if seen.playbook is None or (seen.playbook == incident.playbook and not seen.new_to(incident)):
         return Fit.TELL
     return None
 

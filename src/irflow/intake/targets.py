@@ -1,15 +1,16 @@
-"""Addresses that alerts name, as far as something could ever be done about them."""
+"""What alerts name besides hosts, as far as something could ever be done about it; the rest stays in the alert."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 # A wider network in an alert is a mistake or an attempt to make irflow cut everything off; a person may still add it.
 _NARROWEST = {4: 24, 6: 48}
 
 
-def usable(texts: Iterable[str]) -> tuple[str, ...]:
+def usable_addresses(texts: Iterable[str]) -> tuple[str, ...]:
     """The canonical addresses and networks among texts, without repeats, in order.
 
     Left out (they stay in the alert as sent): what is no address, zones (`fe80::1%eth0`), unspecified, loopback and
@@ -32,3 +33,19 @@ def _canonical(text: str) -> str:
         return str(network)
     mapped = first.ipv4_mapped if isinstance(first, ipaddress.IPv6Address) else None
     return _canonical(str(mapped)) if mapped else str(first)
+
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+"""Account names as useradd(8) takes them: at most 32 characters, none that could read as an option."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def usable_accounts(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts that can be account names, without repeats, in order; `root` is one, so what acts on it must refuse."""
+    return tuple(dict.fromkeys(one for one in texts if _ACCOUNT.fullmatch(one)))
+
+
+def usable_hashes(texts: Iterable[str]) -> tuple[str, ...]:
+    """The SHA-256 hashes among texts, in lower case, without repeats, in order; `sha256:` before one is let pass."""
+    hashes = (one.strip().lower().removeprefix("sha256:") for one in texts)
+    return tuple(dict.fromkeys(one for one in hashes if _SHA256.fullmatch(one)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from irflow.core.errors import IrflowError
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.plan import PlanStep
-from irflow.core.ports import Completed, Ports, StoredEvidence, SystemClock
+from irflow.core.ports import Completed, Ports, StoredEvidence, Streamed, SystemClock
 from irflow.core.severity import Severity
 from irflow.core.status import IncidentStatus
 from tests.fakes.world import NoAdapter
@@ -43,6 +43,15 @@ class FakeShell:
         if isinstance(answer, Completed):
             return answer
         return Completed(0, answer.encode() if isinstance(answer, str) else answer, b"", 0.01)
+
+    def stream(
+        self, host: Host, script: str, args: Sequence[str] = (), *, sink: Callable[[bytes], object], timeout_s: float,
+        max_bytes: int,
+    ) -> Streamed:  # fmt: skip
+        done = self.run(host, script, args, timeout_s=timeout_s)
+        sink(done.stdout)
+        digest = hashlib.sha256(done.stdout).hexdigest()
+        return Streamed(done.status, len(done.stdout), digest, done.stderr, done.seconds)
 
     def verbs(self) -> list[str]:
         return [f"{args[0] if args else ''}{' (new connection)' if fresh else ''}" for _, args, fresh in self.calls]

@@ -3,23 +3,27 @@ tests/integration/test_shell_contract.py, the same that the real one keeps."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from irflow.adapters.ssh.command import command_line
 from irflow.core.errors import (
     ConfigurationError,
-    ConnectionLost,
     DeadlineExceeded,
     HostError,
     HostKeyUnknown,
     HostUnreachable,
+    OutputTooLarge,
     RemoteFailed,
 )
 from irflow.core.inventory import Host
-from irflow.core.ports import Completed
+from irflow.core.ports import Completed, Streamed
+
+PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,38 @@ class FakeShell:
         check: bool = True,
     ) -> Completed:
         """See core.ports.Shell.run."""
+        reply = self._reply(host, script, args, timeout_s, fresh)
+        if len(reply.stdout) > max_output:
+            raise OutputTooLarge(f"{script} was cut off: it wrote more than {max_output} bytes", where=host.name)
+        if check and reply.status != 0:
+            tail = reply.stderr.decode("utf-8", "replace").strip()
+            raise RemoteFailed(f"{script} ended with {reply.status}: {tail}", where=host.name, status=reply.status)
+        return Completed(reply.status, reply.stdout, reply.stderr, reply.seconds)
+
+    def stream(
+        self,
+        host: Host,
+        script: str,
+        args: Sequence[str] = (),
+        *,
+        sink: Callable[[bytes], object],
+        timeout_s: float,
+        max_bytes: int,
+    ) -> Streamed:
+        """See core.ports.Shell.stream."""
+        reply = self._reply(host, script, args, timeout_s, False)
+        sent, deadline = b"", time.monotonic() + timeout_s
+        for start in range(0, len(reply.stdout), PIECE):
+            piece = reply.stdout[start : start + PIECE]
+            if len(sent) + len(piece) > max_bytes:
+                raise OutputTooLarge(f"{script} was cut off: it wrote more than {max_bytes} bytes", where=host.name)
+            sent += piece
+            sink(piece)
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(f"{script} was cut off after {timeout_s:g} s", where=host.name)
+        return Streamed(reply.status, len(sent), hashlib.sha256(sent).hexdigest(), reply.stderr, reply.seconds)
+
+    def _reply(self, host: Host, script: str, args: Sequence[str], timeout_s: float, fresh: bool) -> Reply:
         command_line(host, args)
         if script not in self.scripts:
             raise ConfigurationError(f"no script {script!r}")
@@ -83,12 +119,7 @@ class FakeShell:
         reply = self.scripts[script](call)
         if reply.seconds > timeout_s:
             raise DeadlineExceeded(f"{script} was cut off after {timeout_s:g} s", where=host.name)
-        if len(reply.stdout) > max_output:
-            raise ConnectionLost(f"{script} was cut off: it wrote more than {max_output} bytes", where=host.name)
-        if check and reply.status != 0:
-            tail = reply.stderr.decode("utf-8", "replace").strip()
-            raise RemoteFailed(f"{script} ended with {reply.status}: {tail}", where=host.name, status=reply.status)
-        return Completed(reply.status, reply.stdout, reply.stderr, reply.seconds)
+        return reply
 
     def connect(self, host: Host, *, timeout_s: float) -> None:
         """See core.ports.Shell.connect."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from irflow.core.errors import (
     HostUnreachable,
     LoginFailed,
     OutcomeUnknown,
+    OutputTooLarge,
     RemoteFailed,
 )
 from irflow.core.inventory import Host, Inventory
@@ -34,9 +37,14 @@ SCRIPTS = {
     "fail.sh": b"echo some; echo why it failed >&2; exit 75\n",
     "slow.sh": b"exec sleep 30\n",
     "long.sh": b"head -c 200000 /dev/zero\n",
+    "numbers.sh": b"seq 200000; echo last words >&2; exit 3\n",
+    "quick.sh": b"head -c 50000000 /dev/zero\n",
+    "nap.sh": b"sleep 3; echo awake\n",
     "both.sh": b"head -c 3000000 /dev/zero >&2; echo end\n",
     "connection.sh": b'echo "${IRFLOW_CONNECTION#* }"\n',
 }
+
+NUMBERS = "".join(f"{number}\n" for number in range(1, 200_001)).encode()
 
 
 def say(call: Call) -> Reply:
@@ -48,6 +56,9 @@ FAKES = {
     "fail.sh": lambda call: Reply(b"some\n", b"why it failed\n", 75),
     "slow.sh": lambda call: Reply(seconds=30),
     "long.sh": lambda call: Reply(bytes(200_000)),
+    "numbers.sh": lambda call: Reply(NUMBERS, b"last words\n", 3),
+    "quick.sh": lambda call: Reply(bytes(50_000_000)),
+    "nap.sh": lambda call: Reply(b"awake\n", seconds=3),
     "both.sh": lambda call: Reply(b"end\n", bytes(3_000_000)),
     "connection.sh": lambda call: Reply(f"{call.connection}\n".encode()),
 }
@@ -159,6 +170,57 @@ def test_too_much_output_is_cut_off_and_said(site: Site) -> None:
 
 def test_many_errors_do_not_hold_up_the_output(site: Site) -> None:
     assert site.shell.run(site.good, "both.sh", timeout_s=20, max_output=100).text == "end\n"
+
+
+def test_a_stream_arrives_in_pieces_whole_hashed_and_with_its_status(site: Site) -> None:
+    pieces: list[bytes] = []
+    done = site.shell.stream(site.good, "numbers.sh", sink=pieces.append, timeout_s=20, max_bytes=len(NUMBERS))
+    assert len(pieces) > 1
+    assert b"".join(pieces) == NUMBERS
+    assert (done.status, done.size, done.stderr) == (3, len(NUMBERS), b"last words\n")
+    assert done.sha256 == hashlib.sha256(NUMBERS).hexdigest()
+
+
+def test_the_arguments_of_a_stream_are_checked_and_arrive(site: Site) -> None:
+    pieces: list[bytes] = []
+    site.shell.stream(site.good, "say.sh", ["a=b"], sink=pieces.append, timeout_s=20, max_bytes=100)
+    assert b"".join(pieces) == b"1\na=b\n"
+    with pytest.raises(ConfigurationError, match="refusing to send"):
+        site.shell.stream(site.good, "say.sh", ["a b"], sink=pieces.append, timeout_s=20, max_bytes=100)
+
+
+def test_a_stream_that_is_too_long_is_cut_off_and_its_sink_gets_no_more_than_was_allowed(site: Site) -> None:
+    pieces: list[bytes] = []
+    with pytest.raises(OutputTooLarge, match="more than 100000 bytes"):
+        site.shell.stream(site.good, "numbers.sh", sink=pieces.append, timeout_s=20, max_bytes=100_000)
+    assert len(b"".join(pieces)) <= 100_000
+
+
+def test_a_sink_that_fails_ends_its_stream_and_nothing_else(site: Site) -> None:
+    class DiskFull(Exception):
+        pass
+
+    def sink(piece: bytes) -> None:
+        raise DiskFull
+
+    def connection() -> str:
+        return site.shell.run(site.good, "connection.sh", timeout_s=10).text
+
+    before = connection()
+    with pytest.raises(DiskFull):
+        site.shell.stream(site.good, "numbers.sh", sink=sink, timeout_s=20, max_bytes=1 << 30)
+    assert connection() == before
+
+
+def test_a_stream_ends_at_its_deadline_though_its_sink_is_slow_and_disturbs_nobody(site: Site) -> None:
+    site.shell.connect(site.good, timeout_s=10)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(site.shell.run, site.good, "nap.sh", timeout_s=20)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            site.shell.stream(site.good, "quick.sh", sink=lambda piece: time.sleep(2), timeout_s=0.7, max_bytes=1 << 30)
+        assert time.monotonic() - started < 3
+        assert other.result().text == "awake\n"
 
 
 def test_calls_share_a_connection_until_a_fresh_one_replaces_it(site: Site) -> None:

@@ -147,6 +147,23 @@ class HookFailed(HostError):
     """A hook said no, or something that is not an answer; `where` is the host it was called for."""
 
 
+class OutputTooLarge(ConnectionLost):
+    """The script wrote more than the caller takes and was cut off; trying again would end the same."""
+
+
+class RepositoryLocked(IrflowError):
+    """Another process has locked the backup repository. cleared: its lock was a dead process's, and is gone now."""
+
+    def __init__(
+        self, message: str, *, where: str | Location | None = None, hint: str = "", cleared: bool = False
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.cleared = cleared
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_locked, (self.message, self.where, self.hint, self.cleared)
+
+
 class RemoteFailed(HostError):
     """A remote script ended with a non-zero status.
 
@@ -159,6 +176,10 @@ class RemoteFailed(HostError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_remote, (self.message, self.where, self.hint, self.status)
+
+
+def _rebuild_locked(message: str, where: str | None, hint: str, cleared: bool) -> RepositoryLocked:
+    return RepositoryLocked(message, where=where, hint=hint, cleared=cleared)
 
 
 def _rebuild_remote(message: str, where: str | None, hint: str, status: int) -> RemoteFailed:

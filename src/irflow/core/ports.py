@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from irflow.core.backups import NO_BACKUPS, Backups
 from irflow.core.errors import ConfigurationError
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Anchors",
+    "Backups",
     "Channel",
     "Claim",
     "Clock",
@@ -43,6 +45,7 @@ __all__ = [
     "Shell",
     "Store",
     "StoredEvidence",
+    "Streamed",
     "SystemClock",
     "Transaction",
 ]
@@ -90,6 +93,20 @@ class Completed:
         return self.stdout.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """A remote script that ended with an exit status after its output was handed on.
+
+    size, sha256: of what the sink got. stderr: the last 64 KiB.
+    """
+
+    status: int
+    size: int
+    sha256: str
+    stderr: bytes
+    seconds: float
+
+
 class Shell(Protocol):
     """Runs the scripts of remote/ on hosts over SSH."""
 
@@ -111,6 +128,26 @@ class Shell(Protocol):
         replaces the kept one. check: raise RemoteFailed on a status other than 0, with the last lines of stderr.
         Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, LoginFailed (nothing was run), RemoteFailed,
         DeadlineExceeded, ConnectionLost (what was done is unknown).
+        """
+        ...
+
+    def stream(
+        self,
+        host: Host,
+        script: str,
+        args: Sequence[str] = (),
+        *,
+        sink: Callable[[bytes], object],
+        timeout_s: float,
+        max_bytes: int,
+    ) -> Streamed:
+        """Run a script as `run` does, but hand its standard output on, piece by piece, as it comes.
+
+        sink: called in this thread with each piece; the host is held up while it has not returned, so memory does not
+        grow. It must return by itself when timeout_s is over. What it raises ends the call and is passed on: the
+        channel is closed, other calls on the connection are not disturbed, and nothing on the host is killed but by
+        its own next write. max_bytes: more than that ends the call as OutputTooLarge; the sink never gets more.
+        A status other than 0 is a result, not an error. Otherwise raises as `run`.
         """
         ...
 
@@ -290,3 +327,4 @@ class Ports:
     documents: Documents
     expressions: Expressions
     hooks: Hooks = _NO_HOOKS
+    backups: Backups = NO_BACKUPS

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import paramiko
 
-from irflow.adapters.ssh.watchdog import Leash
+from irflow.adapters.ssh.watchdog import Leash, patience
 
 STDERR_BYTES = 64 << 10
 """Of standard error only so much of the end is kept: people read the last lines."""
@@ -25,21 +26,39 @@ class NoStatus(Exception):
     """The channel ended, and no exit status came."""
 
 
+class SinkFailed(Exception):
+    """Whoever takes the output raised error; it says nothing about the connection."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+Sink = Callable[[bytes], object]
+
+
 @dataclass
 class Said:
-    """What a script has said so far. status: None until it is known."""
+    """What a script has said so far, but for its output, which was handed on. status: None until it is known."""
 
     status: int | None = None
-    stdout: list[bytes] = field(default_factory=list)
-    stderr: deque[bytes] = field(default_factory=deque)
     stdout_bytes: int = 0
-    stderr_bytes: int = 0
+    errors: deque[bytes] = field(default_factory=deque)
+    errors_bytes: int = 0
+
+    @property
+    def stderr(self) -> bytes:
+        """What is kept of standard error."""
+        return b"".join(self.errors)
 
 
-def exchange(channel: paramiko.Channel, line: str, script: bytes, leash: Leash, max_output: int) -> Said:
+def exchange(channel: paramiko.Channel, line: str, script: bytes, leash: Leash, max_output: int, sink: Sink) -> Said:
     """Run a command line with a script on its standard input; returns when its output and its exit status are there.
 
-    Raises TimeoutError at the deadline, TooMuchOutput, NoStatus, and paramiko's own errors when the connection ends.
+    sink: gets the output, piece by piece, in this thread. What is not taken from the channel is not sent for: SSH's
+    window (RFC 4254, section 5.2) holds up the script while the sink is busy.
+    Raises TimeoutError at the deadline, TooMuchOutput, NoStatus, SinkFailed, and paramiko's own errors when the
+    connection ends.
     """
     bell = _Bell()
     channel.in_buffer.set_event(bell)  # type: ignore[arg-type]  # set and clear are all that is asked of it
@@ -51,7 +70,7 @@ def exchange(channel: paramiko.Channel, line: str, script: bytes, leash: Leash, 
         while True:
             bell.wait(leash.left())
             ended = channel.closed or bool(channel.eof_received)  # before the last look into the buffers
-            _drain(channel, said, leash, max_output)
+            _drain(channel, said, leash, max_output, sink)
             if leash.passed:
                 raise TimeoutError
             if ended:
@@ -91,20 +110,29 @@ def _send(channel: paramiko.Channel, script: bytes, leash: Leash) -> None:
         return  # closed by the other side; what it said tells why
 
 
-def _drain(channel: paramiko.Channel, said: Said, leash: Leash, max_output: int) -> None:
+def _drain(channel: paramiko.Channel, said: Said, leash: Leash, max_output: int, sink: Sink) -> None:
     """Take what has arrived on both streams. Both are always read, so that neither holds up the other."""
     while channel.recv_ready() and not leash.passed:
-        chunk = channel.recv(_CHUNK)
-        said.stdout.append(chunk)
-        said.stdout_bytes += len(chunk)
+        piece = channel.recv(_CHUNK)
+        said.stdout_bytes += len(piece)
         if said.stdout_bytes > max_output:
             raise TooMuchOutput
+        _hand_on(piece, leash, sink)
     while channel.recv_stderr_ready() and not leash.passed:
-        chunk = channel.recv_stderr(_CHUNK)
-        said.stderr.append(chunk)
-        said.stderr_bytes += len(chunk)
-        while said.stderr_bytes - len(said.stderr[0]) >= STDERR_BYTES:
-            said.stderr_bytes -= len(said.stderr.popleft())
+        piece = channel.recv_stderr(_CHUNK)
+        said.errors.append(piece)
+        said.errors_bytes += len(piece)
+        while said.errors_bytes - len(said.errors[0]) >= STDERR_BYTES:
+            said.errors_bytes -= len(said.errors.popleft())
+
+
+def _hand_on(piece: bytes, leash: Leash, sink: Sink) -> None:
+    """A sink that is slow at the deadline must not cost others the connection: it comes back by itself."""
+    with leash.cutting(patience):
+        try:
+            sink(piece)
+        except Exception as error:
+            raise SinkFailed(error) from error
 
 
 class _Bell:

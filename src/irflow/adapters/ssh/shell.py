@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import paramiko
 
 from irflow.adapters.ssh import hostkeys
 from irflow.adapters.ssh.command import command_line, text_of
-from irflow.adapters.ssh.exchange import NoStatus, Said, TooMuchOutput, exchange
+from irflow.adapters.ssh.exchange import NoStatus, Said, Sink, SinkFailed, TooMuchOutput, exchange
 from irflow.adapters.ssh.pool import Connection, Pool, Stale
 from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
 from irflow.core.errors import (
@@ -20,10 +21,11 @@ from irflow.core.errors import (
     DeadlineExceeded,
     HostUnreachable,
     LoginFailed,
+    OutputTooLarge,
     RemoteFailed,
 )
 from irflow.core.inventory import Host, Inventory
-from irflow.core.ports import Completed
+from irflow.core.ports import Completed, Streamed
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 IDLE_S = 600.0
@@ -71,21 +73,33 @@ class SshShell:
         check: bool = True,
     ) -> Completed:
         """See core.ports.Shell.run. More than max_output bytes of standard output end the call as ConnectionLost."""
-        text, line = self._scripts(script), command_line(host, args)
-        started = time.monotonic()
-        with self._watchdog.watch(timeout_s) as leash, self._session(host, leash, fresh=fresh) as (used, channel):
-            try:
-                said = exchange(channel, line, text, leash, max_output)
-            except (TooMuchOutput, NoStatus, paramiko.SSHException, EOFError, OSError) as error:
-                lost = _lost(host, script, leash, max_output, error)
-                if not isinstance(error, TooMuchOutput | NoStatus):
-                    self._pool.retire(used)  # it may be what is broken; others on it are not disturbed
-                raise lost from None
-        done = _completed(host, said, time.monotonic() - started)
+        pieces: list[bytes] = []
+        said, seconds = self._exchange(host, script, args, timeout_s, fresh, max_output, pieces.append)
+        done = Completed(said.status or 0, b"".join(pieces), said.stderr, seconds)
         if check and done.status != 0:
             tail = done.stderr.decode("utf-8", "replace").strip()[-_TAIL:] or "it said nothing on standard error"
             raise RemoteFailed(f"{script} ended with {done.status}: {tail}", where=host.name, status=done.status)
         return done
+
+    def stream(
+        self,
+        host: Host,
+        script: str,
+        args: Sequence[str] = (),
+        *,
+        sink: Callable[[bytes], object],
+        timeout_s: float,
+        max_bytes: int,
+    ) -> Streamed:
+        """See core.ports.Shell.stream. Over the kept connection, in a channel of its own: others are not held up."""
+        hashed = hashlib.sha256()
+
+        def take(piece: bytes) -> None:
+            hashed.update(piece)
+            sink(piece)
+
+        said, seconds = self._exchange(host, script, args, timeout_s, False, max_bytes, take)
+        return Streamed(said.status or 0, said.stdout_bytes, hashed.hexdigest(), said.stderr, seconds)
 
     def connect(self, host: Host, *, timeout_s: float) -> None:
         """See core.ports.Shell.connect."""
@@ -108,6 +122,25 @@ class SshShell:
         """See core.ports.Shell.close. Calls under way end with ConnectionLost; no thread is left."""
         self._pool.close()
         self._watchdog.stop()
+
+    def _exchange(
+        self, host: Host, script: str, args: Sequence[str], timeout_s: float, fresh: bool, most: int, sink: Sink
+    ) -> tuple[Said, float]:
+        """Run a script with its output going to sink; what it said, and the seconds. Raises as core.ports.Shell.run."""
+        text, line = self._scripts(script), command_line(host, args)
+        started = time.monotonic()
+        with self._watchdog.watch(timeout_s) as leash, self._session(host, leash, fresh=fresh) as (used, channel):
+            try:
+                said = exchange(channel, line, text, leash, most, sink)
+            except SinkFailed as failed:
+                raise failed.error from None
+            except (TooMuchOutput, NoStatus, paramiko.SSHException, EOFError, OSError) as error:
+                lost = _lost(host, script, leash, most, error)
+                if not isinstance(error, TooMuchOutput | NoStatus):
+                    self._pool.retire(used)  # it may be what is broken; others on it are not disturbed
+                raise lost from None
+        _refused(host, said)
+        return said, time.monotonic() - started
 
     @contextmanager
     def _session(self, host: Host, leash: Leash, *, fresh: bool) -> Iterator[tuple[Connection, paramiko.Channel]]:
@@ -141,22 +174,20 @@ def _channel(connection: Connection, leash: Leash) -> Iterator[paramiko.Channel]
         connection.sessions.release()
 
 
-def _completed(host: Host, said: Said, seconds: float) -> Completed:
-    """The result of a script that ran. Raises LoginFailed when it was sudo that said no: nothing was run then."""
-    done = Completed(said.status or 0, b"".join(said.stdout), b"".join(said.stderr), seconds)
-    if host.sudo and done.status == 1 and not done.stdout and _SUDO_REFUSES.search(done.stderr):
+def _refused(host: Host, said: Said) -> None:
+    """Raise LoginFailed when it was sudo that ended and said no: nothing was run then."""
+    if host.sudo and said.status == 1 and not said.stdout_bytes and _SUDO_REFUSES.search(said.stderr):
         raise LoginFailed(
-            f"sudo refused {host.user}: {done.stderr.decode('utf-8', 'replace').strip()[-_TAIL:]}",
+            f"sudo refused {host.user}: {said.stderr.decode('utf-8', 'replace').strip()[-_TAIL:]}",
             where=host.name,
             hint=f"Allow it on the host: {host.user} ALL=(root) NOPASSWD: ALL",
         )
-    return done
 
 
 def _lost(host: Host, name: str, leash: Leash, max_output: int, error: Exception) -> DeadlineExceeded | ConnectionLost:
     """What to raise when there is no exit status: the script may have done its work or not."""
     if isinstance(error, TooMuchOutput):
-        return ConnectionLost(f"{name} was cut off: it wrote more than {max_output} bytes", where=host.name)
+        return OutputTooLarge(f"{name} was cut off: it wrote more than {max_output} bytes", where=host.name)
     if leash.passed or isinstance(error, TimeoutError):
         return DeadlineExceeded(f"{name} was cut off after {leash.deadline.seconds:g} s", where=host.name)
     said = "" if isinstance(error, NoStatus) else f": {error}".rstrip(": ")

@@ -45,12 +45,23 @@ SPEC = wanted()["spec"]
         ({"state": "confirmed", "spec": "another"}, True),
         ({"state": "confirmed", "spec": SPEC, "rules_known": "r"}, False),
         ({"state": "confirmed", "spec": SPEC, "rules_known": "as we left them"}, True),
+        ({"state": "confirmed", "spec": SPEC, "boot_known": "b"}, False),
+        ({"state": "confirmed", "spec": SPEC, "boot_known": "the boot before"}, True),
     ],
 )
 def test_nothing_changes_only_while_what_is_wanted_is_in_force_untouched_and_long_enough(
     seen: dict[str, Any], cuts: bool
 ) -> None:
-    full = {"spec": "", "left_s": 3600, "rules": "r", "rules_known": "", "wanted": wanted(), **seen}
+    full = {
+        "spec": "",
+        "left_s": 3600,
+        "rules": "r",
+        "rules_known": "",
+        "boot": "b",
+        "boot_known": "",
+        "wanted": wanted(),
+        **seen,
+    }
     changes = ISOLATE.plan(PARAMS, full)
     assert bool(changes) is cuts
     for change in changes:
@@ -90,6 +101,7 @@ def test_a_lease_that_makes_no_sense_is_refused(lease: Any) -> None:
 def test_apply_carries_the_epoch_and_every_argument_can_be_sent() -> None:
     shell = FakeShell({"isolate.sh apply": "state=armed\nbackend=nft\nwas=absent\n"})
     (change,) = ISOLATE.plan(PARAMS, {"state": "absent", "spec": "", "left_s": 0, "rules": "", "rules_known": "",
+                                      "boot": "", "boot_known": "",
                                       "wanted": wanted(allow=("tcp:[fd00::5]:443",))})  # fmt: skip
     ISOLATE.apply(change, context(shell=shell))
     ((script, args, fresh),) = shell.calls
@@ -157,10 +169,10 @@ def test_a_confirmed_cut_whose_probe_still_answers_is_a_failure_that_stays_watch
     assert [one["kind"] for one in proof.leases] == ["isolation"]
 
 
-def renew(first: str, confirm: str = "") -> tuple[Any, FakeShell]:
+def renew(first: str, confirm: str = "", boot: str = "") -> tuple[Any, FakeShell]:
     shell = FakeShell({"isolate.sh renew": first, "isolate.sh confirm": confirm})
     about = context(shell=shell)
-    about.status.steps[about.step.key] = StepStatus(about.step.key, outcome={"facts": {"rules": "abc"}})
+    about.status.steps[about.step.key] = StepStatus(about.step.key, outcome={"facts": {"rules": "abc", "boot": boot}})
     return ISOLATE.renew(PARAMS, about), shell
 
 
@@ -177,6 +189,24 @@ def test_a_renewal_that_had_to_cut_again_confirms_and_says_drift() -> None:
     assert proof.passed
     assert proof.facts["drift"] == "absent"
     assert shell.verbs() == ["renew", "confirm (new connection)"]
+
+
+@pytest.mark.parametrize(
+    ("first", "drift"),
+    [
+        ({"renewed": "armed", "drift": "absent", "boot": "after"}, "rebooted"),
+        ({"renewed": "armed", "drift": "absent", "boot": "before"}, "absent"),
+        ({"renewed": "armed", "drift": "rules_changed", "boot": "after"}, "rules_changed"),
+        ({"renewed": "prolonged", "boot": "after"}, "rebooted"),
+        ({"renewed": "prolonged", "boot": "before"}, None),
+    ],
+)
+def test_a_host_that_was_rebooted_is_told_from_one_whose_table_was_deleted(
+    first: dict[str, str], drift: str | None
+) -> None:
+    proof, _ = renew(report("confirmed", **first), report("confirmed", boot="after"), boot="before")
+    assert proof.passed
+    assert proof.facts.get("drift") == drift
 
 
 @pytest.mark.parametrize(("status", "hint"), [(77, "sudo"), (69, "nftables"), (75, "taken over")])

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from irflow.actions._remote import call, fields
 from irflow.core.action import Change, Check, Context
-from irflow.core.errors import ConfigurationError
+from irflow.core.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, HostUnreachable, LoginFailed
 from irflow.core.inventory import Host
 from irflow.core.journal import digest
 from irflow.core.model import Json
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 SCRIPT = "isolate.sh"
 KIND = "isolation"
+SSH_IS_DEAD = (HostUnreachable, LoginFailed, DeadlineExceeded, ConnectionLost)
+"""What a look over SSH says when nothing can be done over it; a key that changed is for a person to judge."""
 FIRST_LOOK_S = 0.3
 """How long the probe before the cut waits; a healthy host in the same country answers in a tenth of that."""
 _FLOW = re.compile(r"(?:tcp|udp):(?:[0-9.]+(?:/\d+)?|\[[0-9a-fA-F:.]+(?:/\d+)?\]):\d{1,5}")
@@ -30,7 +32,8 @@ class Report:
     """What isolate.sh says is in force. state: absent, armed (dead-man runs), confirmed, or expired.
 
     left: seconds until the kernel opens the host. spec: our mark of what was asked for. rules: hash of the rules as
-    the kernel has them. dropped: packets so far. remains: files that would cut the host off again after a boot.
+    the kernel has them. boot: which boot of the host this is. dropped: packets so far. remains: files that would cut
+    the host off again after a boot.
     """
 
     backend: str
@@ -38,6 +41,7 @@ class Report:
     left: int
     spec: str
     rules: str
+    boot: str
     dropped: int
     remains: bool
     raw: dict[str, str]
@@ -48,14 +52,15 @@ class Report:
         raw = fields(text)
         return cls(
             raw.get("backend", ""), raw.get("state", ""), int(raw.get("left") or 0), raw.get("spec", ""),
-            raw.get("rules", ""), int(raw.get("dropped_packets") or 0), raw.get("remains") == "yes", raw,
+            raw.get("rules", ""), raw.get("boot", ""), int(raw.get("dropped_packets") or 0),
+            raw.get("remains") == "yes", raw,
         )  # fmt: skip
 
     def to_facts(self) -> dict[str, Json]:
         """As JSON for the journal."""
         return {
             "backend": self.backend, "state": self.state, "left_s": self.left, "spec": self.spec, "rules": self.rules,
-            "dropped_packets": self.dropped,
+            "boot": self.boot, "dropped_packets": self.dropped,
         }  # fmt: skip
 
 
@@ -116,6 +121,15 @@ def mutate(context: Context, verb: str, *args: str, fresh: bool = False) -> Repo
 def look(context: Context, *, fresh: bool = False) -> Report:
     """What is in force now. Reads only."""
     return Report.read(call(context, SCRIPT, ["status"], fresh=fresh).text)
+
+
+def drifted(report: Report, boot_known: str) -> dict[str, Json]:
+    """`drift` as a fact, where isolate.sh renew found something else than irflow had left; empty where it did not."""
+    drift = report.raw.get("drift") or ("not_confirmed" if report.raw.get("renewed") == "armed" else "")
+    rebooted = boot_known not in ("", report.boot)
+    if rebooted and drift in ("", "absent"):
+        drift = "rebooted"
+    return {"drift": drift} if drift else {}
 
 
 def probe(context: Context, timeout_s: float) -> Probed:

@@ -7,13 +7,16 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from irflow.actions import _isolation_hook as by_hook
 from irflow.actions._isolation import (
     FIRST_LOOK_S,
     KIND,
+    SSH_IS_DEAD,
     Probed,
     Report,
     arguments,
     change,
+    drifted,
     look,
     mutate,
     patience,
@@ -51,6 +54,7 @@ class HostIsolate(Action[IsolateParams]):
     The rules come from the inventory (`management`, `allow`); nothing is kept open that is not named there or in the
     parameters, but the responder's own session. Proved by two things together: a new SSH connection that works and
     confirms, and a forbidden probe that is not answered any more.
+    Where SSH cannot be used and irflow.yaml names a hook for the host, the hook cuts it off instead; `seen` says so.
     """
 
     name: ClassVar[str] = "host.isolate"
@@ -59,19 +63,31 @@ class HostIsolate(Action[IsolateParams]):
     lease: ClassVar[str | None] = KIND
 
     def observe(self, params: IsolateParams, context: Context) -> dict[str, Json]:
-        """What is in force, what is wanted, and how the host answers the responder now."""
+        """What is in force, what is wanted, and how the host answers the responder now; by the hook if SSH is dead."""
         data = wanted(context.the_host(), int(params.lease), params.deadman, params.allow)
-        report, seen = together(lambda: look(context), context, FIRST_LOOK_S)
+        holder = by_hook.holder(context)
+        if holder:
+            return by_hook.observe(context, holder, params.lease, "it is held by this hook")
+        try:
+            report, seen = together(lambda: look(context), context, FIRST_LOOK_S)
+        except SSH_IS_DEAD as error:
+            hook = by_hook.find(context)
+            if hook is None:
+                raise
+            return by_hook.observe(context, hook.name, params.lease, error.message)
         known = context.status.step(context.step.key).outcome.get("facts", {})
         return {
             **report.to_facts(), "wanted": data, "probe": seen.answer, "probe_s": round(seen.seconds, 4),
-            "rules_known": known.get("rules", ""), "probe_before_cut": known.get("probe_before", ""),
+            "rules_known": known.get("rules", ""), "boot_known": known.get("boot", ""),
+            "probe_before_cut": known.get("probe_before", ""),
         }  # fmt: skip
 
     def plan(self, params: IsolateParams, seen: dict[str, Json]) -> tuple[Change, ...]:
         """Nothing while what is wanted is in force, unchanged, and for at least half the lease."""
+        if "hook" in seen:
+            return by_hook.plan(params.host, seen)
         data = seen["wanted"]
-        untouched = seen["rules_known"] in ("", seen["rules"])
+        untouched = seen["rules_known"] in ("", seen["rules"]) and seen["boot_known"] in ("", seen["boot"])
         as_wanted = seen["state"] == "confirmed" and seen["spec"] == data["spec"]
         if as_wanted and untouched and seen["left_s"] >= params.lease / 2:
             return ()
@@ -79,6 +95,8 @@ class HostIsolate(Action[IsolateParams]):
 
     def apply(self, change: Change, context: Context) -> dict[str, Json]:
         """Load the rules, armed with the dead-man; one kernel transaction."""
+        if "hook" in change.data:
+            return by_hook.apply(change, context)
         report = mutate(context, "apply", *arguments(change.data))
         return {"state": report.state, "backend": report.backend, "was": report.raw.get("was", ""), "data": change.data}
 
@@ -86,6 +104,8 @@ class HostIsolate(Action[IsolateParams]):
         self, params: IsolateParams, seen: dict[str, Json], applied: tuple[dict[str, Json], ...], context: Context
     ) -> Proof:
         """Confirm over a new connection while the forbidden probe is out; both must say that the cut holds."""
+        if "hook" in seen:
+            return by_hook.verify(context, seen, applied)
         before = Probed(seen["probe"], seen["probe_s"])
         try:
             report, after = together(lambda: self._enter(params, seen, applied, context), context, patience(before))
@@ -129,6 +149,8 @@ class HostIsolate(Action[IsolateParams]):
 
     def undo(self, change: Change, context: Context) -> Proof:
         """Take our objects away and show that nothing else moved; harmless when nothing was applied."""
+        if "hook" in change.data:
+            return by_hook.undo(change, context)
         report = mutate(context, "undo")
         again, after = together(lambda: look(context, fresh=True), context, FIRST_LOOK_S)
         gone = again.state == "absent" and not again.remains
@@ -146,13 +168,15 @@ class HostIsolate(Action[IsolateParams]):
 
     def renew(self, params: IsolateParams, context: Context) -> Proof:
         """Prolong the lease; where the rules are gone or were changed, cut again, confirm, and say `drift`."""
+        holder = by_hook.holder(context)
+        if holder:
+            return by_hook.renew(context, holder, params.lease)
         data = wanted(context.the_host(), int(params.lease), params.deadman, params.allow)
         known = context.status.step(context.step.key).outcome.get("facts", {})
         args = [*arguments(data), "--ttl", str(int(params.lease))]
         report = mutate(context, "renew", *args, *(("--rules", known["rules"]) if known.get("rules") else ()))
-        facts: dict[str, Json] = {}
+        facts: dict[str, Json] = drifted(report, str(known.get("boot", "")))
         if report.raw.get("renewed") == "armed":
-            facts["drift"] = report.raw.get("drift") or "not_confirmed"
             try:
                 report = self._confirm(params, data, context)
             except OutcomeUnknown:

@@ -438,10 +438,19 @@ look() {
 	esac
 }
 
+boot_mark() { # which boot this is: a container shares its machine's boot_id, so process 1 counts as well
+	boot=unknown first=''
+	{ read -r boot </proc/sys/kernel/random/boot_id && read -r first </proc/1/stat; } 2>/dev/null || :
+	# shellcheck disable=SC2086 # splitting at the blanks is the point
+	set -- ${first##*) }
+	printf 'boot=%s-%s\n' "$boot" "${20-0}"
+}
+
 report() {
 	remains=no # what would cut the host off again after a boot
 	if [ -e /var/lib/irflow/isolation.lease ] || [ -e $unit ]; then remains=yes; fi
 	printf 'remains=%s\n' $remains
+	boot_mark
 	printf 'backend=%s\nstate=%s\nleft=%s\nspec=%s\nrules=%s\ndropped_packets=%s\ndropped_bytes=%s\n' \
 		$backend "$state" "$left" "$spec_seen" "$rules_seen" "$dropped_packets" "$dropped_bytes"
 }

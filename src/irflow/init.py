@@ -63,6 +63,11 @@ defaults:
 # How much one incident may touch before a person must agree.
 caps: {hosts: 10, group_percent: 100}
 
+# Hosts that already stand elsewhere; an entry under `hosts` adds to them, or says otherwise.
+# import:
+#   ansible: {path: /etc/ansible/hosts}                    # needs: pip install 'irflow[ansible]'
+#   ssh_config: {path: ~/.ssh/config, hosts: [web-*, bastion], known_hosts: ~/.ssh/known_hosts}
+
 hosts: {}
 #  web-1:
 #    address: 10.0.1.11
@@ -70,11 +75,12 @@ hosts: {}
 #    owner: shop team
 #    aliases: [shop-frontend]     # other names that alerts use
 #    protected: false             # true: a person must always agree
+#    criticality: high            # a playbook's waiver holds only for incidents at least as severe
 #    jump: bastion                # inventory name of the jump host
 #    host_keys: []                # recorded by: irflow hosts enrol web-1
 #  bastion:
 #    address: 10.0.0.5
-#    own: true                    # irflow needs it: two people must agree
+#    own: true                    # irflow needs it: two people must agree (of a jump host it is known)
 """
 
 OPERATORS = """\

@@ -11,12 +11,14 @@ from irflow.core.model import Json
 
 
 def set_value(path: Path, keys: tuple[str, ...], value: Json) -> None:
-    """Set the value under `keys`, durably and atomically. Raises KeyError when its parent is not there."""
+    """Set the value under `keys`, durably and atomically; mappings that are not there yet are made on the way."""
     yaml = YAML()
     yaml.preserve_quotes = True
     data = yaml.load(path.read_text())
     parent = data
     for key in keys[:-1]:
+        if parent.get(key) is None:
+            parent[key] = {}
         parent = parent[key]
     parent[keys[-1]] = value
     new = path.with_name(path.name + ".new")

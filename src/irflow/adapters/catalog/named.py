@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from irflow.adapters.catalog.imports import Imports, imported
 from irflow.adapters.catalog.model import suggestion, validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
 from irflow.core.approvals import Operator
@@ -27,23 +28,27 @@ _KEYS = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
 
 
 def load_inventory(path: Path) -> Inventory:
-    """Read `defaults`, `caps`, `groups` and `hosts`. Raises ConfigurationErrors with every mistake at its line.
+    """Read `defaults`, `caps`, `groups`, `import`, `hosts`. Raises ConfigurationErrors with every mistake at its line.
 
-    `file:` keys and certificates are relative to the inventory's folder.
+    `file:` keys and certificates are relative to the inventory's folder. What a host's own entry says comes before what
+    was imported about it, and that before the defaults.
     """
     file = read_yaml(path)
     errors: list[ConfigurationError] = []
-    top = _top(file, ("defaults", "caps", "groups", "hosts"), errors)
+    top = _top(file, ("defaults", "caps", "groups", "import", "hosts"), errors)
+    foreign = _imported(file, top["import"], path.parent, errors)
+    entries: dict[str, Json] = {**dict.fromkeys(foreign), **top["hosts"]}
     try:
         caps = validate(file, Caps, top["caps"], under=("caps",))
     except ConfigurationErrors as found:
         errors += found.errors
         caps = Caps()
-    groups = _groups(file, top["groups"], top["hosts"], errors)
-    file = _with_default_lines(file, top["defaults"], top["hosts"])
+    groups = _groups(file, top["groups"], entries, errors)
+    file = _with_default_lines(file, top["defaults"], entries)
     hosts: dict[str, Host] = {}
-    for name, entry in top["hosts"].items():
-        given = {**top["defaults"], **entry} if isinstance(entry, dict) else entry
+    for name, entry in entries.items():
+        own: Json = {} if entry is None and name in foreign else entry
+        given = {**top["defaults"], **foreign.get(name, {}), **own} if isinstance(own, dict) else own
         if isinstance(given, dict):
             if "name" in given:
                 errors.append(file.error("unknown key 'name'", "hosts", name, "name", hint="The name is the key"))
@@ -56,10 +61,26 @@ def load_inventory(path: Path) -> Inventory:
             hosts[name] = validate(file, Host, given, under=("hosts", name))
         except ConfigurationErrors as found:
             errors += found.errors
-    errors += _contradictions(file, hosts, set(top["hosts"]))
+    errors += _contradictions(file, hosts, set(entries))
     if errors:  # a mistake in the defaults is the same one for every host
         raise ConfigurationErrors(list({str(error): error for error in errors}.values()))
     return Inventory(hosts=hosts, caps=caps)
+
+
+def _imported(
+    file: YamlFile, given: Mapping[str, Json], folder: Path, errors: list[ConfigurationError]
+) -> dict[str, dict[str, Json]]:
+    """The hosts of other files; mistakes in those are told at the line that imports them."""
+    if not given:
+        return {}
+    try:
+        return imported(validate(file, Imports, dict(given), under=("import",)), folder)
+    except ConfigurationErrors as found:
+        errors += found.errors
+    except ConfigurationError as error:
+        where = f" ({error.where})" if error.where else ""
+        errors.append(file.error(f"{error.message}{where}", "import", hint=error.hint))
+    return {}
 
 
 def load_operators(path: Path) -> tuple[Operator, ...]:

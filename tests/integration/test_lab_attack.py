@@ -98,5 +98,5 @@ def test_stopping_ends_the_attackers_side_only(lab: Lab) -> None:
     intruder.stop()
     assert not intruder.session_alive(0.5)
     assert lab.exec(lab.hosts[0], ["kill", "-0", str(intruder.beacon_pid)]).returncode == 0
-    port = intruder._listener.port
+    port = intruder.beacon.listener.port
     assert vantage.tcp(lab.netns("attacker"), lab.attacker_addresses[0], port) == "refused"

@@ -60,7 +60,7 @@ def test_a_host_shows_nothing_of_the_machine(lab: Lab) -> None:
     seen = set(on(lab, lab.hosts[0], "ls -A /").split())
     links = {"bin", "lib", "lib32", "lib64", "libx32", "sbin"}
     assert seen - links == set("boot dev etc home media mnt oldroot opt proc root run srv sys tmp usr var".split())
-    assert on(lab, lab.hosts[0], "ls /home").split() == ["alice", "bob", "ir", "mallory"]
+    assert on(lab, lab.hosts[0], "ls /home").split() == ["alice", "bob", "deploy", "ir", "mallory"]
     assert on(lab, lab.hosts[0], "find /mnt /opt /srv /tmp /usr/local -type f; ls -A /etc/cron.d").strip() == ""
     assert str(lab.layout.run_dir) not in on(lab, lab.hosts[0], "cut -d' ' -f2 /proc/mounts; ls /root")
     assert Path("/etc/machine-id").read_text().strip() not in on(lab, lab.hosts[0], "cat /etc/machine-id")

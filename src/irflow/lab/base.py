@@ -22,6 +22,7 @@ _FROM_ETC = (
 ).split()
 
 # Programs that must belong to root and be set-uid: within a user namespace the machine's own belong to nobody.
+_DAEMON = 1  # account number of `daemon`, to whom `at` belongs
 _SETUID = ("bin/sudo", "bin/su", "bin/passwd", "bin/chage", "bin/crontab", "sbin/unix_chkpwd")
 
 _SSHD = """\
@@ -81,6 +82,7 @@ def build(layout: Layout) -> None:
         (base / name).mkdir(parents=True, exist_ok=True)
     for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("var/spool/cron/crontabs", 0o1730)):
         (base / name).chmod(mode)
+    _at(base)
     (base / "var/run").symlink_to("/run")
     _links_to_usr(base)
     _etc(base / "etc")
@@ -90,6 +92,16 @@ def build(layout: Layout) -> None:
     _keys(layout)
     _homes(layout)
     _usr(layout)
+
+
+def _at(base: Path) -> None:
+    """Where `at` keeps its jobs, as Debian's package makes it; everyone may use it."""
+    (base / "etc/at.deny").touch()
+    for name in ("atjobs", "atspool"):
+        folder = base / "var/spool/cron" / name
+        folder.mkdir()
+        folder.chmod(0o1770)
+        os.chown(folder, _DAEMON, _DAEMON)
 
 
 def _links_to_usr(base: Path) -> None:
@@ -134,7 +146,7 @@ def _users(etc: Path) -> None:
 
 def _keys(layout: Layout) -> None:
     layout.keys.mkdir(mode=0o700)
-    for name in ("responder", "attacker", "user_ca"):
+    for name in ("responder", "attacker", "deploy", "user_ca"):
         make_key(layout.keys / name, f"{name}@lab")
     shutil.copy(layout.keys / "user_ca.pub", layout.base / "etc/ssh/user_ca.pub")
 
@@ -171,6 +183,10 @@ def _usr(layout: Layout) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
             target.chmod(0o4755)
+    if Path("/usr/bin/at").exists():
+        shutil.copy("/usr/bin/at", layout.base_usr / "bin/at")
+        os.chown(layout.base_usr / "bin/at", _DAEMON, _DAEMON)
+        (layout.base_usr / "bin/at").chmod(0o6755)
     for name in ("lib/sudo", "libexec/sudo"):
         if Path("/usr", name).is_dir():
             shutil.copytree(Path("/usr", name), layout.base_usr / name, symlinks=True)

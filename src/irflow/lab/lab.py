@@ -13,7 +13,7 @@ from typing import Self
 
 from irflow.core.errors import UsageError
 from irflow.lab import changes, command, fabric, ladder, loopback, real, state, sweep
-from irflow.lab.layout import ATTACKER, MARKER, MOST_HOSTS, RESPONDER, VANTAGES, Layout
+from irflow.lab.layout import ATTACKER, MACHINE, MARKER, MOST_HOSTS, RESPONDER, VANTAGES, Layout
 from irflow.lab.model import LabError, LabHost, Level, State
 
 
@@ -101,6 +101,11 @@ class Lab:
         return self.layout.keys / "attacker"
 
     @property
+    def deploy_key(self) -> Path:
+        """The private key of deploy, of which an attacker may have a copy."""
+        return self.layout.keys / "deploy"
+
+    @property
     def user_ca(self) -> Path | None:
         """The private key whose user certificates the hosts accept; None on the loopback level."""
         return None if self.level is Level.LOOPBACK else self.layout.keys / "user_ca"
@@ -131,9 +136,11 @@ class Lab:
         return ("127.0.0.1",) if self.level is Level.LOOPBACK else ATTACKER
 
     def netns(self, vantage: str) -> Path | None:
-        """The network namespace of `responder` or `attacker`; None on the loopback level. Raises UsageError."""
+        """The network namespace of a vantage point; None for `machine` and on the loopback level. Raises UsageError."""
+        if vantage == MACHINE:
+            return None
         if vantage not in VANTAGES:
-            raise UsageError(f"no vantage point {vantage!r}: there are {', '.join(VANTAGES)}")
+            raise UsageError(f"no vantage point {vantage!r}: there are {', '.join((*VANTAGES, MACHINE))}")
         return None if self.level is Level.LOOPBACK else self.layout.netns(VANTAGES[vantage][0])
 
     def exec(

@@ -114,6 +114,31 @@ def enter(argv: Sequence[str]) -> NoReturn:
     os.execvpe("unshare", entered(argv), {**os.environ, "PATH": _path()})
 
 
+def inside_of(pid: int) -> bool:
+    """Whether this process is in the user namespace of another one."""
+    try:
+        return Path(f"/proc/{pid}/ns/user").readlink() == Path("/proc/self/ns/user").readlink()
+    except OSError:
+        return False  # it ended, or is not ours
+
+
+def join(pid: int, argv: Sequence[str]) -> NoReturn:
+    """Replace this process by argv within the user namespace, mounts and network of another one."""
+    inside = ["nsenter", "-t", str(pid), "-U", "-m", "-n", "--preserve-credentials", "--", *argv]
+    os.execvpe("nsenter", inside, {**os.environ, "PATH": _path()})
+
+
+def require_packets() -> Level:
+    """The level, if what is dropped there is proved by packets. Raises ServiceMissing with what is missing."""
+    found = rungs()
+    if found[-1].level.proves_packets:
+        return found[-1].level
+    raise ServiceMissing(
+        "no hosts of their own network and firewall are possible here, so nothing could be proved\n" + explain(found),
+        hint="Mend one of these reasons",
+    )
+
+
 def _root() -> list[str]:
     if not sys.platform.startswith("linux"):
         return [f"{sys.platform} has no namespaces: use Linux, or a Linux virtual machine"]

@@ -12,10 +12,18 @@ MOST_HOSTS = 1000  # a Linux bridge takes 1024 ports
 GATEWAY = "10.77.0.1"
 RESPONDER = ("10.77.0.10", "fd77::10")
 ATTACKER = ("10.77.0.66", "fd77::66")
-VANTAGES = {"responder": ("mgmt", RESPONDER), "attacker": ("atk", ATTACKER)}
+VISITOR = ("10.77.0.99", "fd77::99")
+VANTAGES = {"responder": ("mgmt", RESPONDER), "attacker": ("atk", ATTACKER), "visitor": ("vis", VISITOR)}
+MACHINE = "machine"  # where the lab was made: the network in which a stack beside it listens
 
-# Accounts of a lab host, with the key that opens each: `ir` is the responder without root, `mallory` the stolen one.
-ACCOUNTS = (("alice", 1001, "responder"), ("bob", 1002, "responder"), ("mallory", 1003, "attacker"))
+# Accounts of a lab host, with the key that opens each: `ir` is the responder without root, `mallory` the stolen one,
+# and `deploy` one whose key the attacker may have copied.
+ACCOUNTS = (
+    ("alice", 1001, "responder"),
+    ("bob", 1002, "responder"),
+    ("mallory", 1003, "attacker"),
+    ("deploy", 1004, "deploy"),
+)
 SUDOER = ("ir", 1100, "responder")
 
 
@@ -64,7 +72,7 @@ class Layout:
         return self.files / part / name
 
     def netns(self, part: str) -> Path:
-        """The network namespace `part`: net (the switch), mgmt (the responder) or atk (the attacker)."""
+        """The network namespace `part`: net (the switch), mgmt (responder), atk (attacker) or vis (visitor)."""
         return Path("/run/netns") / f"irl-{self.id}-{part}"
 
 

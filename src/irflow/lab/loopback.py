@@ -22,6 +22,7 @@ from irflow.lab.real import greets
 from irflow.lab.sweep import alive, start_time
 
 _FIRST_PORT = 2222
+_PRIVILEGE_SEPARATION = Path("/run/sshd")
 _READY_S = 20.0
 MOST_HOSTS = 254
 
@@ -86,8 +87,13 @@ def _host(layout: Layout, index: int, port: int) -> LabHost:
     program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
     if program is None:
         raise LabError("no sshd", where=name, hint="apt-get install openssh-server")
+    _privilege_separation()
     environment = {"PATH": os.defpath, MARKER: layout.id}
-    subprocess.run([program, "-f", home / "sshd_config", "-E", home / "auth.log"], check=True, env=environment)
+    argv = [program, "-f", home / "sshd_config", "-E", home / "auth.log"]
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() + "\n" + _log(home)).strip()
+        raise LabError(f"sshd did not start: {said or f'exit status {done.returncode}'}", where=name)
     pid = _pid(home, name)
     public = " ".join((home / "host_key.pub").read_text().split()[:2])
     return LabHost(name, index, address, "", port, public, pid, start_time(pid))
@@ -101,9 +107,18 @@ def _pid(home: Path, name: str) -> int:
             return int((home / "pid").read_text())
         except (FileNotFoundError, ValueError):
             time.sleep(0.005)
+    raise LabError(f"sshd did not start: {_log(home) or 'nothing in its log'}", where=name)
+
+
+def _privilege_separation() -> None:
+    """An sshd that is root insists on this folder. Debian makes it when its own sshd starts, so never in a container."""
+    if os.geteuid() == 0 and not _PRIVILEGE_SEPARATION.exists():
+        _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+
+
+def _log(home: Path) -> str:
     log = home / "auth.log"
-    said = log.read_text(errors="replace").strip() if log.exists() else "nothing in its log"
-    raise LabError(f"sshd did not start: {said}", where=name)
+    return log.read_text(errors="replace").strip() if log.exists() else ""
 
 
 def _wait_ready(layout: Layout, hosts: Sequence[LabHost]) -> None:
@@ -111,8 +126,7 @@ def _wait_ready(layout: Layout, hosts: Sequence[LabHost]) -> None:
     for host in hosts:
         while not greets(host.address, host.port, 2.0):
             if time.monotonic() > deadline or not alive(host.pid, host.started):
-                log = folder(layout, host.name) / "auth.log"
-                said = log.read_text(errors="replace").strip() if log.exists() else "nothing in its log"
+                said = _log(folder(layout, host.name)) or "nothing in its log"
                 raise LabError(f"sshd did not start: {said}", where=host.name)
             time.sleep(0.02)
 

@@ -52,7 +52,8 @@ class LabHost:
 class State:
     """What the state file says: enough to use a lab again, or to see that making it did not end.
 
-    ready: whether every host answered.
+    ready: whether every host answered. keeper: process that holds the lab's user namespace open, as the machine numbers
+    it, and its start time; 0 on the other levels.
     """
 
     id: str
@@ -60,6 +61,8 @@ class State:
     level: Level
     ready: bool
     hosts: tuple[LabHost, ...] = ()
+    keeper: int = 0
+    keeper_started: int = 0
 
     def to_json(self) -> dict[str, object]:
         """The state as plain JSON values."""

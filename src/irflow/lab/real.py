@@ -27,7 +27,8 @@ def start(layout: Layout, name: str, level: Level, count: int) -> State:
 
     The state file is written before anything else, so that whatever exists can be found and removed.
     """
-    state.write(layout, State(layout.id, name, level, ready=False))
+    keeper = _keep_namespace(layout) if layout.inside else (0, 0)
+    state.write(layout, State(layout.id, name, level, False, (), *keeper))
     layout.files.mkdir()
     mount(f"irl-{layout.id}", layout.files, "tmpfs", MS_NODEV, "size=4g,mode=711")
     base.build(layout)
@@ -40,9 +41,23 @@ def start(layout: Layout, name: str, level: Level, count: int) -> State:
         "".join(f"{host.address},{host.address6},{host.name} {host.host_key}\n" for host in hosts)
     )
     _wait_ready(layout, hosts)
-    done = State(layout.id, name, level, ready=True, hosts=hosts)
+    done = State(layout.id, name, level, True, hosts, *keeper)
     state.write(layout, done)
     return done
+
+
+def _keep_namespace(layout: Layout) -> tuple[int, int]:
+    """Start the process that holds the user namespace, its mounts and networks open: `irflow lab exec` goes in by it."""
+    idle = subprocess.Popen(
+        ["sleep", "infinity"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={"PATH": os.defpath, MARKER: layout.id},
+    )
+    idle.returncode = 0  # left to itself: it ends with the lab
+    return idle.pid, start_time(idle.pid)
 
 
 def _identity(layout: Layout, index: int, name: str) -> str:

@@ -8,6 +8,7 @@ import selectors
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabError, LabHost
@@ -17,16 +18,29 @@ _KEPT = 65536  # bytes of unread output looked through for an answer
 
 
 class Session:
-    """A shell on a host, typed into from the attacker's network. Safe to use from several threads."""
+    """A shell on a host, typed into from the attacker's network. Safe to use from several threads.
 
-    def __init__(self, lab: Lab, host: LabHost, *, timeout_s: float = 10.0) -> None:
+    login: the OpenSSH command line that opens it; None logs in with the attacker's own key. remote: what runs there.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        host: LabHost,
+        *,
+        login: Sequence[str] | None = None,
+        remote: str = "/bin/sh",
+        timeout_s: float = 10.0,
+    ) -> None:
         """Log in and wait until the shell answers. Raises LabError."""
         self._host = host
         self._lock = threading.Lock()
-        ssh = ssh_argv(lab, host, "attacker", connect_s=max(1, int(timeout_s)))
+        ssh = login or ssh_argv(lab, host, "attacker", connect_s=max(1, int(timeout_s)))
         # An sshd that is not root may not hand out terminals: the loopback level goes without.
         terminal = "-tt" if lab.level.proves_packets else "-T"
-        self._client: subprocess.Popen[bytes] = lab.popen_from("attacker", [ssh[0], terminal, *ssh[1:], "/bin/sh"])
+        at = ssh.index("-F")
+        argv = [*ssh[:at], terminal, *ssh[at:], remote]
+        self._client: subprocess.Popen[bytes] = lab.popen_from("attacker", argv)
         if self._client.stdin is None or self._client.stdout is None:
             raise LabError("the SSH client has no pipes", where=host.name)
         self._keyboard, self._screen = self._client.stdin, self._client.stdout

@@ -26,7 +26,8 @@ def read(layout: Layout) -> State:
     try:
         raw: dict[str, Any] = json.loads(layout.state.read_text())
         hosts = tuple(LabHost(**host) for host in raw["hosts"])
-        return State(raw["id"], raw["name"], Level(raw["level"]), raw["ready"], hosts)
+        keeper = raw.get("keeper", 0), raw.get("keeper_started", 0)
+        return State(raw["id"], raw["name"], Level(raw["level"]), raw["ready"], hosts, *keeper)
     except FileNotFoundError:
         raise LabError("no lab here", where=str(layout.run_dir), hint="Start one: irflow lab up") from None
     except (ValueError, KeyError, TypeError) as error:

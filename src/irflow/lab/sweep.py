@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from irflow.lab.layout import MARKER, Layout
+from irflow.lab.layout import MARKER, VANTAGES, Layout
 from irflow.lab.model import LabError
 from irflow.lab.syscalls import unmount
 
@@ -40,7 +40,8 @@ def remove(layout: Layout) -> None:
 def processes(layout: Layout) -> list[int]:
     """The lab's living processes: those that carry its mark or sit in one of its networks, and all they started."""
     mark = f"{MARKER}={layout.id}".encode()
-    places = {place for part in ("net", "mgmt", "atk") if (place := _inode(layout.netns(part)))}
+    parts = ("net", *(part for part, _ in VANTAGES.values()))
+    places = {place for part in parts if (place := _inode(layout.netns(part)))}
     server = f"{layout.files}/hosts/".encode()
     parents = {pid: int(fields[1]) for pid in _pids() if (fields := _stat(pid)) and fields[0] not in ("Z", "X")}
     found = {pid for pid in parents if _belongs(pid, mark, places, server)}

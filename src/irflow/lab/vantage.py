@@ -77,10 +77,13 @@ def look(lab: Lab, host: LabHost, vantage: str = "attacker", *, timeout_s: float
     )
 
 
-def ssh_argv(lab: Lab, host: LabHost, who: str, *, user: str | None = None, connect_s: int = 3) -> list[str]:
-    """The OpenSSH command line with which `responder` or `attacker` logs in; append the remote command.
+def ssh_argv(
+    lab: Lab, host: LabHost, who: str, *, user: str | None = None, key: Path | None = None, connect_s: int = 3
+) -> list[str]:
+    """The OpenSSH command line with which a party logs in; append the remote command. Everyone but the attacker has
+    the responder's key.
 
-    user: None takes the account that the key of `who` opens first. connect_s: seconds to wait for the connection.
+    user, key: None takes the key of `who` and the account that it opens first. connect_s: seconds to wait for the connection.
     """
     attacker = who == "attacker"
     options = {
@@ -92,6 +95,6 @@ def ssh_argv(lab: Lab, host: LabHost, who: str, *, user: str | None = None, conn
         "UserKnownHostsFile": str(lab.known_hosts),
     }
     account = user or (lab.attacker_user if attacker else lab.responder_user)
-    key = lab.attacker_key if attacker else lab.responder_key
+    identity = key or (lab.attacker_key if attacker else lab.responder_key)
     flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return ["ssh", "-F", "none", *flags, "-i", str(key), "-p", str(host.port), f"{account}@{host.address}"]
+    return ["ssh", "-F", "none", *flags, "-i", str(identity), "-p", str(host.port), f"{account}@{host.address}"]

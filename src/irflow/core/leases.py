@@ -1,0 +1,106 @@
+"""Leases: when to look at one again, what a look found, and when people must be told. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from irflow.core.states import TAKEN_BACK, IncidentStatus, Lease
+
+CHECK_EVERY = timedelta(seconds=60)
+"""How often a lease's target is looked at for drift (DESIGN rule 6)."""
+SLOWEST = timedelta(minutes=10)
+"""A target that cannot be looked at is tried more and more rarely, but at least this often."""
+RENEW_AT = 0.5
+WARN_AT = 0.75
+"""Shares of its time after which a lease is renewed (DESIGN rule 6), and people are warned that it was not."""
+QUIET = timedelta(minutes=10)
+"""The same drift of the same lease is journalled each time, but people are told of it at most this often."""
+
+
+class Finding(StrEnum):
+    """How a lease's target was found. The first is as it should be; `busy` and `unreachable` say nothing about it."""
+
+    AS_RECORDED = "as recorded"
+    REBOOTED = "rebooted"
+    RULES_CHANGED = "rules changed"
+    GONE = "gone"
+    LEAKING = "leaking"
+    EXPIRED_EARLY = "expired early"
+    EXPIRED = "expired"
+    CHANGED = "changed"
+    UNREACHABLE = "unreachable"
+    BUSY = "busy"
+
+    @property
+    def drift(self) -> bool:
+        """Whether somebody or something undid what irflow had left."""
+        return self not in (Finding.AS_RECORDED, Finding.UNREACHABLE, Finding.BUSY)
+
+
+_BY_DRIFT = {
+    "absent": Finding.GONE,
+    "gone": Finding.GONE,
+    "rules_changed": Finding.RULES_CHANGED,
+    "rebooted": Finding.REBOOTED,
+    "leaking": Finding.LEAKING,
+}
+
+
+def finding(drift: str, lease: Lease, now: datetime) -> Finding:
+    """What an action's fact `drift` says of a lease; empty for a target that was as it had been left."""
+    if drift == "expired":
+        return Finding.EXPIRED if now >= lease.until else Finding.EXPIRED_EARLY
+    return _BY_DRIFT.get(drift, Finding.CHANGED) if drift else Finding.AS_RECORDED
+
+
+def kept(status: IncidentStatus) -> tuple[Lease, ...]:
+    """The leases that are to be kept: those in force, and those that ran out against our will.
+
+    Nobody keeps the leases of a closed incident, or of a step that a person wants gone.
+    """
+    if not status.open:
+        return ()
+    every = (*list(status.leases.values()), *list(status.expired.values()))
+    return tuple(one for one in every if status.step(one.step).state not in TAKEN_BACK)
+
+
+def _moment(lease: Lease, share: float) -> datetime:
+    return lease.granted_at + share * timedelta(seconds=lease.seconds)
+
+
+def renewable(lease: Lease, now: datetime) -> bool:
+    """Whether its half-life is over."""
+    return now >= _moment(lease, RENEW_AT)
+
+
+def first_look(lease: Lease) -> datetime:
+    """When a lease that this process never looked at is due."""
+    return min(_moment(lease, RENEW_AT), lease.granted_at + CHECK_EVERY)
+
+
+def next_look(lease: Lease, failures: int, now: datetime) -> datetime:
+    """When to look again. failures: looks in a row that told nothing.
+
+    Each failure doubles the wait, up to SLOWEST; but nothing is waited past half-life, the warning, and the end.
+    """
+    if failures == 0 and not renewable(lease, now):
+        return min(now + CHECK_EVERY, _moment(lease, RENEW_AT))
+    wait = min(CHECK_EVERY * (1 << min(max(0, failures - 1), 10)), SLOWEST)
+    marks = (_moment(lease, RENEW_AT), _moment(lease, WARN_AT), lease.until)
+    return min([now + wait, *(mark for mark in marks if mark > now)])
+
+
+def to_warn(lease: Lease, now: datetime) -> bool:
+    """Whether people must hear now that a lease runs out and could not be renewed."""
+    return not lease.warned and _moment(lease, WARN_AT) <= now < lease.until
+
+
+def ran_out(lease: Lease, now: datetime) -> bool:
+    """Whether a lease's time is over."""
+    return now >= lease.until
+
+
+def to_tell(lease: Lease, found: Finding, now: datetime) -> bool:
+    """Whether people are told of a drift: unless they were told of the same one a short while ago."""
+    return lease.drift != found or lease.drifted_at is None or now - lease.drifted_at >= QUIET

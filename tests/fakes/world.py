@@ -76,6 +76,12 @@ class Cut(Action[CutParams]):
         self._hosts.do("verify", params.host)
         return Proof((Check("is cut", params.host in self._hosts.cut),), {"host": params.host})
 
+    def undo(self, change: Change, context: Context) -> Proof:
+        name = change.data["host"]
+        self._hosts.do("undo", name)
+        self._hosts.cut.discard(name)
+        return Proof((Check("is open", name not in self._hosts.cut),), {}, ended_leases=("isolation",))
+
 
 class Look(Cut):
     """Reads only."""
@@ -103,6 +109,8 @@ class Free(Cut):
     name: ClassVar[str] = "test.free"
     needs_person: ClassVar[bool] = True
     lease: ClassVar[str | None] = None
+    reversible: ClassVar[bool] = False
+    irreversible_because: ClassVar[str] = "what reached it meanwhile cannot be taken back"
 
 
 class PlainExpressions:

@@ -158,11 +158,19 @@ def _head(status: IncidentStatus) -> None:
 
 def _next(status: IncidentStatus) -> None:
     """What a person can do now, with the command for it."""
-    from irflow.core.status import TROUBLED, State
+    from irflow.core.status import TAKEN_BACK, TROUBLED, State
 
+    number = status.incident.number
+    unfinished = [one for one in status.steps.values() if one.state in TAKEN_BACK and one.state is not State.UNDONE]
+    if unfinished:
+        say("")
+        for step in unfinished:
+            say(f"{step.state.value}: {step.key}")
+        say(f"-> mend the cause, then once more: irflow undo {number}")
+        if status.open:
+            say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
     if not status.open:
         return
-    number = status.incident.number
     asked: dict[str, list[str]] = {}
     for step in status.waiting():
         planned = status.plan_step(step.key)
@@ -177,15 +185,14 @@ def _next(status: IncidentStatus) -> None:
         say("")
         say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
         say(f"-> irflow approve {number} --phase {phase}")
-    troubled = [step for step in status.steps.values() if step.state in TROUBLED]
+    troubled = [step for step in status.steps.values() if step.state in TROUBLED - TAKEN_BACK]
     if not troubled:
         return
     say("")
     for step in troubled:
         say(f"{step.state.value}: {step.key}")
-    if any(step.state is not State.UNDO_FAILED for step in troubled):
-        say(f"-> mend the cause, then: irflow retry {number}")
-        say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
+    say(f"-> mend the cause, then: irflow retry {number}")
+    say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
 
 
 @app.command()
@@ -199,12 +206,24 @@ def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put o
 
 
 @app.command()
-def close(incident: Name, reason: Annotated[str, typer.Option(help="Why.")], who: As = None) -> None:
+def close(
+    incident: Name,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    false_positive: Annotated[
+        bool, typer.Option("--false-positive", help="Nothing was wrong: take everything back first.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --false-positive: do not ask.")] = False,
+    who: As = None,
+) -> None:
     """Close by hand; refused while a host is isolated. Example: irflow incidents close IR-2026-0001 --reason '...'"""
     from irflow.cli.decide import act
+    from irflow.cli.undo import close_false_positive
     from irflow.core import decisions
 
-    act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason), works=False)
+    if false_positive:
+        close_false_positive(incident, reason, who, yes=yes)
+    else:
+        act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason), works=False)
     say("closed")
 
 

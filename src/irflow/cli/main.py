@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from irflow import __version__
-from irflow.cli import decide, drill, hosts, incidents, lab, records, run, services, setup
+from irflow.cli import decide, drill, hosts, incidents, lab, records, run, services, setup, undo
 from irflow.cli.output import HOME, fail
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ setup.add(app)
 services.add(app)
 run.add(app)
 decide.add(app)
+undo.add(app)
 app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
 app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
 app.add_typer(incidents.leases, name="leases", help="Isolations in force, and until when.")

@@ -10,10 +10,11 @@ from irflow.core.model import Json
 from irflow.core.plan import Plan
 from irflow.core.playbook import Phase
 from irflow.core.ports import Transaction
-from irflow.core.status import TROUBLED, IncidentStatus, State, fold
+from irflow.core.status import TAKEN_BACK, TROUBLED, IncidentStatus, State, fold
 
 ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 """What a person can say of a manual step."""
+_AGAIN = "Do it anew by its runbook: irflow run RUNBOOK --incident {}"
 
 
 def _actor(operator: Operator) -> str:
@@ -90,7 +91,7 @@ def answer(tx: Transaction, incident: str, operator: Operator, *, step: str, out
         planned = status.plan_step(step)
     except KeyError:
         raise UsageError(f"{status.incident.number} has no step {step}", hint="See irflow incidents show") from None
-    takes_over = known.state in TROUBLED
+    takes_over = known.state in TROUBLED or known.state is State.UNDOING
     if not takes_over and (planned.manual is None or known.state is not State.AWAITING):
         raise Refused(f"{step} does not wait for an answer: it is {known.state.value}")
     if planned.role and planned.role not in operator.roles:
@@ -111,8 +112,10 @@ def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | Non
     keys = [
         known.key
         for known in status.steps.values()
-        if known.state in TROUBLED and known.state is not State.UNDO_FAILED and step in (None, known.key)
+        if known.state in TROUBLED and known.state not in TAKEN_BACK and step in (None, known.key)
     ]
+    if not keys and step is not None and status.step(step).state in TAKEN_BACK:
+        raise Refused(f"{step} was taken back, so it does not run again", hint=_AGAIN.format(status.incident.number))
     if not keys:
         raise Refused(f"{step or 'no step'} of {status.incident.number} has failed")
     for key in keys:
@@ -128,15 +131,22 @@ def note(tx: Transaction, incident: str, operator: Operator, text: str) -> Event
     return tx.append(incident, Draft(Kind.NOTE, _actor(operator), data))[0]
 
 
-def close(tx: Transaction, incident: str, operator: Operator, reason: str) -> Event:
-    """Close an incident by hand. Raises Refused while a lease is in force on any host."""
+def close(tx: Transaction, incident: str, operator: Operator, reason: str, *, false_positive: bool = False) -> Event:
+    """Close an incident by hand. Raises Refused while a lease is in force or an undo did not come to its end."""
     status = _open(tx, incident)
+    number = status.incident.number
+    unfinished = [one.key for one in status.steps.values() if one.state in (State.UNDOING, State.UNDO_FAILED)]
+    if unfinished:
+        raise Refused(
+            f"{number} stays open, not everything could be taken back: {', '.join(unfinished)}",
+            hint=f"Again: irflow undo {number}; or say how it was dealt with: irflow step {number} STEP --note '...'",
+        )
     if status.leases:
         held = ", ".join(f"{lease.kind} on {lease.target}" for lease in status.leases.values())
         raise Refused(
             f"still in force: {held}", hint="Release the hosts first: irflow run release-host --param hosts=..."
         )
-    data: dict[str, Json] = {"reason": reason, "operator": operator.name}
+    data: dict[str, Json] = {"reason": reason, "operator": operator.name, "false_positive": false_positive}
     event = tx.append(incident, Draft(Kind.INCIDENT_CLOSED, _actor(operator), data))[0]
     tx.index_incident(status.incident, closed=True)
     return event

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from irflow.core.action import Action, Change, Context, Proof
 from irflow.core.approvals import approved
-from irflow.core.errors import ClaimLost, HostError, IrflowError, OutcomeUnknown
+from irflow.core.errors import ClaimLost, ConfigurationError, HostError, IrflowError, OutcomeUnknown
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.outcome import StepResult
@@ -18,7 +18,7 @@ from irflow.core.planner import Catalog
 from irflow.core.ports import Claim, Ports, Transaction
 from irflow.core.severity import CHANNELS
 from irflow.core.slots import Rank, Slots
-from irflow.core.status import FINISHED, IncidentStatus, State, fold
+from irflow.core.status import SETTLED, TAKEN_BACK, IncidentStatus, State, fold
 from irflow.core.view import Views
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Engine:
     def _gate(self, plan: Plan, step: PlanStep, status: IncidentStatus) -> StepResult | None:
         """A result when the step may not or need not run now."""
         known = status.step(step.key)
-        if known.state in FINISHED or known.state in (State.FAILED, State.REFUSED):
+        if known.state in SETTLED:
             return StepResult(step.key, known.state, "as the journal has it", dict(known.outcome.get("facts", {})))
         if not status.open:
             return StepResult(step.key, State.PENDING, "the incident is closed")
@@ -161,13 +161,16 @@ class Engine:
         """With the claim in hand: look, act, prove; after an unknown outcome look again."""
         status = self.status(plan.incident)
         known = status.step(step.key)
-        if known.state in FINISHED or known.state in (State.FAILED, State.REFUSED):
+        if known.state in SETTLED:
             self.ports.store.transact(lambda tx: tx.release(claim))
             return StepResult(step.key, known.state, "finished meanwhile", dict(known.outcome.get("facts", {})))
         action = self.catalog.actions.get(step.action or "")
         now = _Try(step, action, action.Params.model_validate(step.params), claim)
-        context = self._context(plan, step, status, claim.epoch)
         error = IrflowError(f"{step.key} was not tried", where=step.target or None)
+        try:
+            context = self._context(plan, step, status, claim.epoch)
+        except IrflowError as gone:
+            return self._fail(plan, now, gone)
         for _ in range(1 + RETRIES_AFTER_UNKNOWN):
             try:
                 proof = self._act(plan, now, context)
@@ -189,6 +192,11 @@ class Engine:
     def _context(self, plan: Plan, step: PlanStep, status: IncidentStatus, epoch: int) -> Context:
         host = self.catalog.inventory.hosts.get(step.target) if step.target else None
         deadline = self.ports.clock.monotonic() + step.timeout_s
+        if step.target and host is None:
+            raise ConfigurationError(
+                "the inventory does not have this host any more, so nothing was done to it", where=step.target,
+                hint="Put it back into inventory.yaml and try again",
+            )  # fmt: skip
         if host is None:  # actions without a target read the whole record, so they get one that holds still
             status = fold(self.ports.store.events(plan.incident))
         return Context(status.incident, status, step, host, epoch, self.actor, deadline, self.ports)
@@ -266,10 +274,12 @@ class Engine:
 
     # ------------------------------------------------------------ leases and undo
 
-    def with_step(self, plan: Plan, step: PlanStep, use: Callable[[Action[Any], Any, Context], T]) -> T:
+    def with_step(
+        self, plan: Plan, step: PlanStep, use: Callable[[Action[Any], Any, Context], T], *, undo: bool = False
+    ) -> T:
         """Call an action outside its step's own run (renew, undo), under the step's claim and a higher epoch.
 
-        Raises ClaimLost when another process is at the step.
+        Raises ClaimLost when another process is at the step, or when it was taken back meanwhile and this is no undo.
         """
         claim = self.ports.store.transact(
             lambda tx: tx.claim(plan.incident, step.key, self.owner, stale_s=self.stale_s)
@@ -277,8 +287,11 @@ class Engine:
         if claim is None:
             raise ClaimLost(f"another process is working on {step.key}", where=step.target or None)
         try:
+            status = self.status(plan.incident)
+            if not undo and status.step(step.key).state in TAKEN_BACK:
+                raise ClaimLost(f"{step.key} was taken back", where=step.target or None)
             action = self.catalog.actions.get(step.action or "")
-            context = self._context(plan, step, self.status(plan.incident), claim.epoch)
+            context = self._context(plan, step, status, claim.epoch)
             return use(action, action.Params.model_validate(step.params), context)
         finally:
             self.ports.store.transact(lambda tx: tx.release(claim))

@@ -61,10 +61,14 @@ def blocking(status: IncidentStatus, plan: Plan) -> tuple[str, ...]:
 
 
 def due_phases(status: IncidentStatus) -> tuple[Phase, ...]:
-    """Phases that should be running now: detection and containment at once, the others one after the other."""
+    """Phases that should be running now: detection and containment at once, the others one after the other.
 
-    def done(*phases: Phase) -> bool:
-        return all((known := status.phases.get(phase)) is not None and known.ended_at is not None for phase in phases)
+    A phase that had ended is due again once a target was added: it gets a new plan.
+    """
+
+    def done(phase: Phase) -> bool:
+        known = status.phases.get(phase)
+        return known is not None and known.ended_at is not None and not known.stale
 
     if not status.open or status.incident.playbook is None:
         return ()
@@ -81,7 +85,7 @@ def closable(status: IncidentStatus) -> bool:
     phases = [status.phases.get(phase) for phase in Phase]
     return (
         status.open
-        and all(phase is not None and phase.ended_at is not None for phase in phases)
+        and all(phase is not None and phase.ended_at is not None and not phase.stale for phase in phases)
         and not status.leases
-        and not any(step.state is State.UNDO_FAILED for step in status.steps.values())
+        and not any(step.state in (State.UNDOING, State.UNDO_FAILED) for step in status.steps.values())
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from irflow.core.incident import TARGETS
 from irflow.core.journal import Event, Kind
 from irflow.core.model import Json
 
@@ -110,7 +111,7 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.ALERT_RECEIVED: _alert,
     Kind.ALERT_RESOLVED: lambda data: f"the source says it is over: {_alert(data)}",
     Kind.HOST_ADDED: lambda data: (
-        f"added to the incident: {_joined([*data.get('hosts', ()), *data.get('addresses', ())])}"
+        f"added to the incident: {_joined(one for name in TARGETS for one in data.get(name, ()))}"
     ),
     Kind.HOST_ENROLLED: lambda data: f"host keys of {data.get('host')} recorded: {_joined(data.get('keys'))}",
     Kind.NOTE: lambda data: f"{data.get('operator', 'note')}: {data['text']}",
@@ -124,6 +125,9 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,
     Kind.STEP_RETRY: lambda data: f"{data.get('operator', 'a person')} lets it run again",
+    Kind.UNDO_REQUESTED: lambda data: (
+        f"{_joined(data.get('operators'))} take back {len(data.get('steps', ()))} steps{_after(data.get('reason'))}"
+    ),
     Kind.UNDO_INTENT: lambda data: f"about to take it back{_after(data.get('reason'))}",
     Kind.UNDO_OUTCOME: lambda data: f"taken back: {data['outcome']}{_after(data.get('detail'))}",
     Kind.PERSON_ASKED: _asked,
@@ -132,6 +136,12 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.MANUAL_ANSWERED: _manual,
     Kind.LEASE_RENEWED: lambda data: f"{data.get('kind')} renewed until {_moment(data.get('until'))}",
     Kind.LEASE_DRIFTED: lambda data: f"{data.get('kind')} was not as left{_after(data.get('reason'))}",
+    Kind.LEASE_UNSEEN: lambda data: f"{data.get('kind')} cannot be looked at{_after(data.get('reason'))}",
+    Kind.LEASE_SEEN: lambda data: f"{data.get('kind')} was seen again, {data.get('finding')}",
+    Kind.LEASE_EXPIRING: lambda data: (
+        f"{data.get('kind')} runs out at {_moment(data.get('until'))}, not renewed{_after(data.get('reason'))}"
+    ),
+    Kind.LEASE_EXPIRED: lambda data: f"{data.get('kind')} has run out{_after(data.get('reason'))}",
     Kind.EVIDENCE_TAKEN: _evidence,
     Kind.DOCUMENT_WRITTEN: lambda data: f"document {data.get('path')} written, SHA-256 {data.get('sha256')}",
     Kind.NOTIFICATION_QUEUED: _notified("queued"),

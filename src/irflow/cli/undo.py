@@ -1,0 +1,145 @@
+"""`irflow undo`, and `incidents close --false-positive`: shown first, agreed to, then taken back and proved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irflow.cli.decide import METHOD, operator_of
+from irflow.cli.incidents import As, Json, Name, find
+from irflow.cli.output import dump, progress, runtime, say, table
+
+if TYPE_CHECKING:
+    from irflow.core.approvals import Operator
+    from irflow.core.incident import Incident
+    from irflow.core.taking_back import UndoResult
+    from irflow.core.undo import UndoPlan
+    from irflow.undoing import Undone
+    from irflow.wiring import Runtime
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(undo)
+
+
+def undo(
+    incident: Name,
+    step: Annotated[str | None, typer.Option(metavar="KEY", help="Only this step; see incidents show.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; agree in your own role.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken back, change nothing.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
+    who: As = None,
+    json: Json = False,
+) -> None:
+    """Take back what an incident changed, last first, proving each. Example: irflow undo IR-2026-0001 --dry-run"""
+    from irflow.undoing import look
+
+    with runtime("cli") as wired:
+        found = find(wired.store, incident)
+        if dry_run:
+            plan = look(wired, found, step)
+            dump(_planned(found, plan)) if json else show_undo(found, plan)
+            return
+        operator = operator_of(wired.configuration.operators, who)
+        ended = agreed_and_taken_back(wired, found, operator, step=step, yes=yes, reason=reason, quiet=json)
+    if json:
+        dump(_told(found, ended))
+    else:
+        _show_results(found, ended)
+    raise typer.Exit(ended.exit_code)
+
+
+def close_false_positive(incident: str, reason: str, who: str | None, *, yes: bool) -> None:
+    """Take everything back, then close; what could not be taken back keeps the incident open (exit 3)."""
+    from irflow import undoing
+
+    with runtime("cli") as wired:
+        found = find(wired.store, incident)
+        operator = operator_of(wired.configuration.operators, who)
+        why = f"false positive: {reason}"
+        ended = agreed_and_taken_back(wired, found, operator, step=None, yes=yes, reason=why, quiet=False)
+        undoing.close_false_positive(wired, found, operator, reason, ended.results)
+
+
+def agreed_and_taken_back(
+    wired: Runtime, incident: Incident, operator: Operator, *, step: str | None, yes: bool, reason: str, quiet: bool
+) -> Undone:
+    """Show the plan, ask unless `yes`, and do it. Raises typer.Exit (3) while another person must agree."""
+    from irflow import undoing
+
+    seen = undoing.look(wired, incident, step)
+    if not quiet:
+        show_undo(incident, seen)
+    if not yes:
+        typer.confirm("Take this back now?", abort=True, err=True)
+    asked = undoing.agree(wired, seen, operator, method=METHOD, step=step, reason=reason)
+    if asked.missing:
+        if quiet:
+            dump({**_planned(incident, seen), "still_needed": asked.missing})
+        progress(f"{asked.missing} more must agree before anything is taken back: irflow undo {incident.number}")
+        raise typer.Exit(3)
+    return undoing.take_back(wired, asked.plan, operator, step=step, report=_report)
+
+
+def show_undo(incident: Incident, plan: UndoPlan) -> None:
+    """What would be taken back, in which order, what stays, and who must agree."""
+    if not plan.steps:
+        say(f"{incident.number}: nothing to take back")
+    else:
+        people = "; ".join(plan.reasons) or "one incident commander must agree"
+        table(
+            f"{incident.number}: to be taken back, in this order, digest {plan.digest}\n{people}",
+            ("step", "target", "what it changed"),
+            [(one.key, one.target or "-", "; ".join(each["summary"] for each in one.changes)) for one in plan.steps],
+        )
+    for left in plan.left:
+        say(f"stays: {left.key}: {left.reason}")
+    if plan.dropped:
+        say(f"not done any more: {', '.join(plan.dropped)}")
+
+
+def _planned(incident: Incident, plan: UndoPlan) -> dict[str, Any]:
+    return {"incident": incident.number, "digest": plan.digest, **plan.model_dump(mode="json", exclude={"incident"})}
+
+
+def _told(incident: Incident, ended: Undone) -> dict[str, Any]:
+    return {
+        "incident": incident.number,
+        "digest": ended.plan.digest,
+        "complete": ended.complete,
+        "steps": [
+            {
+                "key": one.key,
+                "target": one.target,
+                "state": one.state.value,
+                "detail": one.detail,
+                "checks": [vars(check) for check in one.checks],
+            }
+            for one in ended.results
+        ],
+        "left": [one.model_dump(mode="json") for one in ended.plan.left],
+    }
+
+
+def _report(result: UndoResult) -> None:
+    progress(f"{result.state.value}: {result.key}{f': {result.detail}' if result.detail else ''}")
+
+
+def _show_results(incident: Incident, ended: Undone) -> None:
+    if ended.results:
+        table(
+            f"{incident.number}: {'everything is taken back' if ended.complete else 'NOT everything is taken back'}",
+            ("step", "state", "proof"),
+            [
+                (
+                    one.key,
+                    one.state.value,
+                    one.detail or "; ".join(f"{check.name} ({check.after})" for check in one.checks),
+                )
+                for one in ended.results
+            ],
+        )
+    if not ended.complete:
+        say(f"-> mend the cause, then once more: irflow undo {incident.number}")

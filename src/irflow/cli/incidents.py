@@ -1,4 +1,4 @@
-"""`irflow incidents` and `irflow leases`: what happened, how it stands, what is in force."""
+"""`irflow incidents`: what happened, how it stands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from irflow.core.status import IncidentStatus
 
 app = typer.Typer(no_args_is_help=True)
-leases = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="INCIDENT", help="Number (IR-2026-0001) or ULID.")]
@@ -99,7 +98,8 @@ def summary(status: IncidentStatus, now: Any) -> dict[str, Any]:
             }
             for one in status.steps.values()
         ],
-        "leases": [vars(one) for one in status.leases.values()],
+        "leases": [{**vars(one), "state": "in force"} for one in status.leases.values()]
+        + [{**vars(one), "state": "expired"} for one in status.expired.values()],
         "clocks": [
             {
                 "name": one.name,
@@ -154,6 +154,8 @@ def _head(status: IncidentStatus) -> None:
         say(f"no playbook is for {one.type} at this severity: irflow run RUNBOOK --incident {one.number}")
     for lease in status.leases.values():
         say(f"in force: {lease.kind} of {lease.target} until {utc(lease.until)}, renewed while the incident is open")
+    for lease in status.expired.values():
+        say(f"EXPIRED: {lease.kind} of {lease.target} ran out at {utc(lease.until)}, so the target may be open")
 
 
 def _next(status: IncidentStatus) -> None:
@@ -225,34 +227,3 @@ def close(
     else:
         act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason), works=False)
     say("closed")
-
-
-@leases.command("list")
-def list_leases(json: Json = False) -> None:
-    """List what is in force on which host, and until when. Example: irflow leases list --json"""
-    from irflow.core.status import fold
-    from irflow.wiring import open_store
-
-    with open_store(configuration().settings) as store:
-        rows: list[dict[str, Any]] = [
-            {
-                "incident": one.number,
-                "kind": lease.kind,
-                "target": lease.target,
-                "until": lease.until,
-                "step": lease.step,
-            }
-            for one, _ in store.incidents(limit=1000)
-            for lease in fold(store.events(one.id)).leases.values()
-        ]
-    if json:
-        dump(rows)
-        return
-    if not rows:
-        say("No leases in force")
-        return
-    table(
-        "",
-        ("incident", "kind", "target", "until"),
-        [(row["incident"], row["kind"], row["target"], utc(row["until"])) for row in rows],
-    )

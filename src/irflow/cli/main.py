@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from irflow import __version__
-from irflow.cli import decide, drill, hosts, incidents, lab, records, run, services, setup, undo
+from irflow.cli import decide, drill, hosts, incidents, lab, leases, records, run, services, setup, undo
 from irflow.cli.output import HOME, fail
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ decide.add(app)
 undo.add(app)
 app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
 app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
-app.add_typer(incidents.leases, name="leases", help="Isolations in force, and until when.")
+app.add_typer(leases.app, name="leases", help="What is in force where, and until when.")
 app.add_typer(records.evidence, name="evidence", help="List and verify evidence.")
 app.add_typer(records.journal, name="journal", help="Verify and export the journal.")
 app.add_typer(records.documents, name="documents", help="List and show the documents written.")

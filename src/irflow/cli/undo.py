@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -44,11 +44,7 @@ def undo(
             return
         operator = operator_of(wired.configuration.operators, who)
         ended = agreed_and_taken_back(wired, found, operator, step=step, yes=yes, reason=reason, quiet=json)
-    if json:
-        dump(_told(found, ended))
-    else:
-        _show_results(found, ended)
-    raise typer.Exit(ended.exit_code)
+    told_undo(found, ended, json=json)
 
 
 def close_false_positive(incident: str, reason: str, who: str | None, *, yes: bool) -> None:
@@ -121,6 +117,15 @@ def _told(incident: Incident, ended: Undone) -> dict[str, Any]:
         ],
         "left": [one.model_dump(mode="json") for one in ended.plan.left],
     }
+
+
+def told_undo(incident: Incident, ended: Undone, *, json: bool) -> NoReturn:
+    """Show how an undo ended; ends with the exit code for it."""
+    if json:
+        dump(_told(incident, ended))
+    else:
+        _show_results(incident, ended)
+    raise typer.Exit(ended.exit_code)
 
 
 def _report(result: UndoResult) -> None:

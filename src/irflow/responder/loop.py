@@ -11,9 +11,10 @@ from irflow.core.engine import Engine
 from irflow.core.errors import IrflowError
 from irflow.core.ports import Channel, FlowStarter
 from irflow.responder.first_response import FirstResponse
+from irflow.responder.leases import LeaseKeeper
 from irflow.responder.outbox import Outbox
 from irflow.responder.reconcile import reconcile
-from irflow.responder.watch import LeaseKeeper, anchor, watch_clocks
+from irflow.responder.watch import anchor, watch_clocks
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,10 @@ class Responder:
         try:
             self._outbox.take()
             store = self._engine.ports.store
-            if store.halted() is None and store.lead("reconciler", self._engine.owner, ttl_s=LEADER_TTL_S):
+            if store.lead("reconciler", self._engine.owner, ttl_s=LEADER_TTL_S):
+                halted = store.halted() is not None
                 for incident, _ in store.incidents(closed=False, limit=1000):
-                    self._tend(incident.id)
+                    self._tend(incident.id, halted=halted)
                 self._outbox.take()
         except IrflowError as error:
             log.error("%s", error)
@@ -71,11 +73,14 @@ class Responder:
         for incident, _ in self._engine.ports.store.incidents(closed=True, limit=100):
             anchor(self._engine, incident.id, self._signed)
 
-    def _tend(self, incident: str) -> None:
+    def _tend(self, incident: str, *, halted: bool) -> None:
+        """One incident. Leases are kept while all else is halted: letting them run out would open hosts."""
         try:
+            self._leases.keep(incident)
+            if halted:
+                return
             reconcile(self._engine, self._settings.responder, incident)
             watch_clocks(self._engine, incident)
-            self._leases.keep(incident)
             anchor(self._engine, incident, self._signed)
         except IrflowError as error:
             log.error("%s: %s", incident, error)

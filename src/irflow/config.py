@@ -100,6 +100,27 @@ def _check_url(url: str) -> None:
         raise ValueError("no password in the url: requests are signed with the key")
 
 
+class BackupSettings(Noun):
+    """Where `backup.emergency` saves to.
+
+    repository: what restic calls it: a folder, `sftp:user@host:/folder`, `rest:https://...`; empty for a folder under
+    home. A reference (`file:keys/backup.location`) where the location itself holds a password.
+    password: reference to its password; empty for a file under home that is made at the first use.
+    keep_free_mb: so much of a local repository's disk is never filled, because the journal may be on it.
+    parallel: most backups at once, each needs about 150 MB of memory and a core.
+    """
+
+    repository: str = ""
+    password: str = ""
+    keep_free_mb: int = Field(default=1024, ge=0)
+    parallel: int = Field(default=2, ge=1, le=64)
+
+    @property
+    def location_is_secret(self) -> bool:
+        """Whether the location stands elsewhere, in a secret."""
+        return self.repository.startswith(("vault:", "keyring:", "file:"))
+
+
 class Settings(Noun):
     """All settings, with defaults that work on one machine.
 
@@ -121,6 +142,7 @@ class Settings(Noun):
     drill_schedule: str = "0 3 1 * *"
     responder: ResponderSettings = ResponderSettings()
     notify: NotifySettings = NotifySettings()
+    backup: BackupSettings = BackupSettings()
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], HookSettings] = {}
     sabotage: str | None = None
 
@@ -153,6 +175,11 @@ class Settings(Noun):
     def documents(self) -> Path:
         """Rendered documents."""
         return self.home / "documents"
+
+    @property
+    def backup_password_file(self) -> Path:
+        """The password of our own backup repository (0600), made at the first use."""
+        return self.home / "keys" / "backup.password"
 
     @property
     def responder_socket(self) -> Path:

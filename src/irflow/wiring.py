@@ -16,6 +16,7 @@ from ulid import ULID
 
 from irflow.actions import load_actions
 from irflow.adapters.anchors import SignedAnchors, open_anchors
+from irflow.adapters.backup_restic import FirstUse, Repository, ResticBackups
 from irflow.adapters.catalog import (
     LoadedCatalog,
     dry_plan,
@@ -43,7 +44,7 @@ from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowEr
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
 from irflow.core.ports import Channel, FlowStarter, Ports, Shell, SystemClock
-from irflow.core.secret import SecretStore
+from irflow.core.secret import SecretRef, SecretStore
 from irflow.intake.source import Source
 from irflow.sabotage import sabotaged
 from irflow.shipped import shipped
@@ -168,6 +169,27 @@ def build_shell(config: Configuration) -> Shell:
     return SshShell(secret_store(), config.catalog.inventory, parallel=config.settings.responder.parallel)
 
 
+def backup_repository(settings: Settings) -> ResticBackups:
+    """Where `backup.emergency` saves to. Nothing is opened or made before the first use."""
+    store, backup = secret_store(), settings.backup
+    password = backup.password or f"file:{settings.backup_password_file}"
+
+    def location() -> bytes:
+        if backup.location_is_secret:
+            return store.resolve(SecretRef.parse(backup.repository)).reveal()
+        return os.fsencode(backup.repository or settings.home / "backups")
+
+    repository = Repository(
+        location,
+        lambda: store.resolve(SecretRef.parse(password)).reveal(),
+        settings.state / "restic-cache",
+        "the configured repository" if backup.location_is_secret else os.fsdecode(location()),
+    )
+    own = None if backup.password else settings.backup_password_file
+    first_use = FirstUse(repository, own)
+    return ResticBackups(repository, first_use, keep_free=backup.keep_free_mb << 20, parallel=backup.parallel)
+
+
 def verify_journals(settings: Settings, incident: str | None) -> tuple[Verification, ...]:
     """Verify one chain or all, each named as people say it. Raises UsageError for an unknown incident."""
     with open_store(settings) as store:
@@ -221,6 +243,7 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
             documents(settings.home),
             config.catalog.expressions,
             ConfiguredHooks(settings.hooks, secret_store()),
+            backup_repository(settings),
         )
         engine = Engine(
             ports,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import BUILT_IN, HookSettings, Settings
+from irflow.config import BUILT_IN, BackupSettings, HookSettings, Settings
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
+
+_REMOTE = re.compile(r"[a-z0-9]+:")  # sftp:, rest:, s3: ...; restic knows which there are
+_PASSWORD_INSIDE = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 
 
 def load_settings(home: Path) -> Settings:
@@ -36,11 +40,31 @@ def load_settings(home: Path) -> Settings:
         channel: tuple(_reference(file, home, errors, channel, number, text) for number, text in enumerate(references))
         for channel, references in settings.notify.channels.items()
     }
+    backup = _backup(file, home, errors, settings.backup)
     if errors:
         raise ConfigurationErrors(errors)
     notify = settings.notify.model_copy(update={"channels": channels})
     hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
-    return settings.model_copy(update={"notify": notify, "hooks": hooks})
+    return settings.model_copy(update={"notify": notify, "hooks": hooks, "backup": backup})
+
+
+def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup: BackupSettings) -> BackupSettings:
+    """With file paths made absolute from home. What the location says is never repeated, it may hold a password."""
+    found = {"repository": backup.repository, "password": backup.password}
+    if _PASSWORD_INSIDE.search(backup.repository):
+        hint = "Put the location into a 0600 file and write repository: file:keys/backup.location"
+        errors.append(file.error("the location holds a password", "backup", "repository", hint=hint))
+    for name in ("repository",) * backup.location_is_secret + ("password",) * bool(backup.password):
+        try:
+            ref = SecretRef.parse(found[name])
+        except ConfigurationError as error:
+            errors.append(file.error(error.message, "backup", name, hint=error.hint))
+            continue
+        found[name] = f"file:{home / Path(ref.path).expanduser()}" if ref.scheme == "file" else found[name]
+    if not backup.location_is_secret and not _REMOTE.match(backup.repository.removeprefix("local:")):
+        folder = backup.repository.removeprefix("local:") or "backups"
+        found["repository"] = str(home / Path(folder).expanduser())
+    return backup.model_copy(update=found)
 
 
 def _at_home(hook: HookSettings, home: Path) -> HookSettings:

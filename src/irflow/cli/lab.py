@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -29,7 +30,34 @@ def _folder() -> Path:
 def _lab() -> Lab:
     from irflow.lab.lab import Lab
 
-    return Lab.load(_folder())
+    lab = Lab.load(_folder())
+    _go_to(lab)
+    return lab
+
+
+def within_user_namespace() -> None:
+    """Where only a user namespace makes real hosts possible, start this command anew within one."""
+    from irflow.lab import ladder
+    from irflow.lab.model import Level
+
+    if ladder.detect() is Level.USERNS and not ladder.inside_user_namespace():
+        progress("not root: going on within a user namespace")
+        ladder.enter(_this_command())
+
+
+def _go_to(lab: Lab) -> None:
+    """A lab of level userns is seen from within its user namespace only: start this command anew there."""
+    from irflow.lab import ladder, sweep
+    from irflow.lab.model import LabError, Level
+
+    if lab.level is Level.USERNS and not ladder.inside_of(lab.state.keeper):
+        if not sweep.alive(lab.state.keeper, lab.state.keeper_started):
+            raise LabError("nobody holds its user namespace any more", hint="Remove it: irflow lab down")
+        ladder.join(lab.state.keeper, _this_command())
+
+
+def _this_command() -> list[str]:
+    return [sys.executable, "-m", "irflow", *sys.argv[1:]]
 
 
 @app.command()
@@ -39,6 +67,7 @@ def up(hosts: Annotated[int, typer.Argument(min=1, max=1000, help="How many.")] 
 
     from irflow.lab.lab import Lab
 
+    within_user_namespace()
     started = time.monotonic()
     lab = Lab.up(hosts, _folder())
     seconds = time.monotonic() - started
@@ -65,7 +94,10 @@ def down(
 ) -> None:
     """Take the lab down; nothing is left behind, also after a crash. Example: irflow lab down"""
     from irflow.lab.lab import down as take_down
+    from irflow.lab.model import LabError
 
+    with suppress(LabError):  # none, or only parts of one: they are found from here too
+        _lab()
     if stack:
         from irflow.cli.output import configuration
         from irflow.supervisor.stack import stop_stack
@@ -84,7 +116,9 @@ def exec(host: Annotated[str, typer.Argument(help="Name of a lab host.")], comma
 
 
 @app.command("from", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-def from_(vantage: Annotated[str, typer.Argument(help="responder or attacker.")], command: Command) -> None:
+def from_(
+    vantage: Annotated[str, typer.Argument(help="responder, attacker, visitor, machine.")], command: Command
+) -> None:
     """Run a command from a vantage point. Example: irflow lab from attacker -- ping -c1 10.77.1.1"""
     _show(_lab().run_from(vantage, command, stdin=_stdin(), timeout_s=3600))
 

@@ -13,16 +13,24 @@ from standardwebhooks import Webhook
 from irflow.core.errors import CheckFailed
 from irflow.core.model import Json
 from irflow.drill.installation import SOURCE, Installation
+from irflow.drill.scenario import Alarm
 
 
 def send(web_url: str, installation: Installation, hosts: Sequence[str], *, title: str) -> Json:
-    """POST one signed critical alert about the hosts (Standard Webhooks 1.0). Returns the reply's JSON."""
+    """POST one signed critical alert about compromised hosts. Returns the reply's JSON. Raises CheckFailed."""
+    return sound(web_url, installation, Alarm("system_compromise", title, tuple(hosts)))
+
+
+def sound(web_url: str, installation: Installation, alarm: Alarm) -> Json:
+    """POST one signed alert (Standard Webhooks 1.0). Returns the reply's JSON. Raises CheckFailed."""
     body = json.dumps(
         {
-            "type": "system_compromise",
-            "severity": "critical",
-            "title": title,
-            "hosts": list(hosts),
+            "type": alarm.type,
+            "severity": alarm.severity,
+            "title": alarm.title,
+            "hosts": list(alarm.hosts),
+            "addresses": list(alarm.addresses),
+            "accounts": list(alarm.accounts),
             "fingerprint": secrets.token_hex(8),
         }
     )

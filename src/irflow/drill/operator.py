@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from irflow.core.errors import CheckFailed
 from irflow.core.plan import PlanStep
+from irflow.core.playbook import Phase
 from irflow.core.ports import Store
 from irflow.core.status import IncidentStatus, fold
 from irflow.drill.installation import Installation
+from irflow.supervisor.child import die_with_parent
 
 COMMAND_TIMEOUT_S = 60.0
+COMMAND_PER_HOST_S = 6.0
+"""More patience for each host: each has something to say."""
 
 
 class ScriptedOperators:
     """Two people with different roles. before_answer: what has to be done on the hosts before a manual step is
-    answered, by step id (for instance removing what the attacker left)."""
+    answered, by step id (for instance removing what the attacker left). command_s: what one command may take."""
 
     def __init__(
         self,
@@ -27,21 +33,31 @@ class ScriptedOperators:
         store: Store,
         incident: str,
         number: str,
-        before_answer: dict[str, Callable[[], None]],
+        before_answer: Mapping[str, Callable[[], None]],
+        command_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._installation, self._store = installation, store
         self._incident, self._number = incident, number
-        self._before_answer = before_answer
+        self._before_answer, self._command_s = before_answer, command_s
         self._answered: set[tuple[str, int]] = set()
         self.commands: list[str] = []
 
-    def serve(self, closed_within_s: float) -> IncidentStatus:
-        """Answer until the incident is closed. Raises CheckFailed when that takes too long, or cannot come."""
-        deadline = time.monotonic() + closed_within_s
+    def serve(
+        self,
+        within_s: float,
+        *,
+        until: Callable[[IncidentStatus], bool] = lambda status: not status.open,
+        phases: Collection[str] = tuple(Phase),
+    ) -> IncidentStatus:
+        """Answer what waits in these phases until something is so; by default until the incident is closed.
+
+        Raises CheckFailed when that takes longer than within_s seconds, or cannot come.
+        """
+        deadline = time.monotonic() + within_s
         pause = threading.Event()
         while True:
             status = fold(self._store.events(self._incident))
-            if not status.open:
+            if until(status) or not status.open:
                 return status
             stuck = [phase for phase in status.phases.values() if phase.blocked and phase.escalated]
             if stuck and not status.waiting():
@@ -49,16 +65,18 @@ class ScriptedOperators:
             if time.monotonic() > deadline:
                 waiting = ", ".join(one.key for one in status.waiting()) or "nothing"
                 raise CheckFailed(
-                    f"{self._number} was not closed within {closed_within_s:.0f} s; waiting: {waiting}",
+                    f"{self._number} was not there within {within_s:.0f} s; waiting: {waiting}",
                     hint=f"Look: irflow --home {self._installation.home} incidents show {self._number}",
                 )
-            self._answer(status)
-            pause.wait(0.1)
+            self._answer(status, phases)
+            pause.wait(0.05)
 
-    def _answer(self, status: IncidentStatus) -> None:
+    def _answer(self, status: IncidentStatus, phases: Collection[str]) -> None:
         for known in status.waiting():
             step = status.plan_step(known.key)
             phase = status.phases[step.key.partition("/")[0]]
+            if phase.phase not in phases:
+                continue
             again = (step.key if step.manual else phase.phase, phase.plan.revision if phase.plan else 0)
             if again in self._answered:
                 continue
@@ -76,17 +94,18 @@ class ScriptedOperators:
 
     def _run(self, *arguments: str) -> None:
         self.commands.append("irflow " + " ".join(arguments))
-        run_command(self._installation, *arguments)
+        run_command(self._installation, *arguments, within_s=self._command_s)
 
 
-def run_command(installation: Installation, *arguments: str) -> str:
+def run_command(installation: Installation, *arguments: str, within_s: float = COMMAND_TIMEOUT_S) -> str:
     """Run one irflow command on the drill's installation. Raises CheckFailed with what it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "irflow", "--home", str(installation.home), *arguments],
         capture_output=True,
         text=True,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=within_s,
         check=False,
+        preexec_fn=die_with_parent(os.getpid(), signal.SIGTERM),  # a killed drill's command writes nothing more
     )
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-600:]

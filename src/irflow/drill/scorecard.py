@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from irflow.core.clocks import WINDOW, elapsed
 from irflow.core.model import Noun
 from irflow.core.playbook import Phase
@@ -22,12 +24,13 @@ class PhaseScore(Noun):
 
 
 class CheckScore(Noun):
-    """One observation from outside, before and after."""
+    """One observation from outside, before and after. host: whom it is about; only for showing many in one line."""
 
     name: str
     before: str
     after: str
     passed: bool
+    host: str = Field(default="", exclude=True)
 
 
 class DocumentScore(Noun):

@@ -65,7 +65,7 @@ _SYSTEM_USERS = (
     ("nobody", 65534, 65534, "/nonexistent", "/usr/sbin/nologin"),
 )
 _SYSTEM_GROUPS = "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 mail:8 kmem:15 sudo:27 www-data:33 shadow:42 utmp:43 \
-crontab:101 users:100 nogroup:65534"
+users:100 nogroup:65534"
 
 _DIRECTORIES = (
     "boot dev etc home media mnt oldroot opt proc root run srv sys tmp usr "
@@ -82,11 +82,12 @@ def build(layout: Layout) -> None:
         (base / name).mkdir(parents=True, exist_ok=True)
     for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("var/spool/cron/crontabs", 0o1730)):
         (base / name).chmod(mode)
+    os.chown(base / "var/spool/cron/crontabs", 0, _cron_group(layout))
     _at(base)
     (base / "var/run").symlink_to("/run")
     _links_to_usr(base)
     _etc(base / "etc")
-    _users(base / "etc")
+    _users(base / "etc", _cron_group(layout))
     for name in ("auth.log", "btmp", "console", "lastlog", "wtmp"):
         (base / "var/log" / name).touch()
     _keys(layout)
@@ -102,6 +103,15 @@ def _at(base: Path) -> None:
         folder.mkdir()
         folder.chmod(0o1770)
         os.chown(folder, _DAEMON, _DAEMON)
+    counter = base / "var/spool/cron/atjobs/.SEQ"
+    counter.touch(0o600)
+    os.chown(counter, _DAEMON, _DAEMON)
+
+
+def _cron_group(layout: Layout) -> int:
+    """The group that the machine's `crontab` runs as: its number differs from machine to machine."""
+    program = Path("/usr/bin/crontab")
+    return program.stat().st_gid if program.exists() and not layout.inside else 101
 
 
 def _links_to_usr(base: Path) -> None:
@@ -130,10 +140,11 @@ def _private(folder: str, names: list[str]) -> list[str]:
     return [path.name for path in paths if not path.is_symlink() and not path.stat().st_mode & stat.S_IROTH]
 
 
-def _users(etc: Path) -> None:
+def _users(etc: Path, cron_group: int) -> None:
     people = [(name, uid, uid, f"/home/{name}", "/bin/bash") for name, uid, _ in (*ACCOUNTS, SUDOER)]
     passwd = [f"{n}:x:{u}:{g}:{n}:{home}:{shell}\n" for n, u, g, home, shell in (*_SYSTEM_USERS, *people)]
-    groups = [entry.split(":") for entry in _SYSTEM_GROUPS.split()] + [[n, str(u)] for n, u, _, _, _ in people]
+    system = [*(entry.split(":") for entry in _SYSTEM_GROUPS.split()), ["crontab", str(cron_group)]]
+    groups = system + [[n, str(u)] for n, u, _, _, _ in people]
     (etc / "passwd").write_text("".join(passwd))
     (etc / "group").write_text("".join(f"{name}:x:{gid}:\n" for name, gid in groups))
     (etc / "gshadow").write_text("".join(f"{name}:*::\n" for name, _ in groups))

@@ -124,7 +124,7 @@ def inside_of(pid: int) -> bool:
 
 def join(pid: int, argv: Sequence[str]) -> NoReturn:
     """Replace this process by argv within the user namespace, mounts and network of another one."""
-    inside = ["nsenter", "-t", str(pid), "-U", "-m", "-n", "--preserve-credentials", "--", *argv]
+    inside = ["nsenter", "-t", str(pid), "-U", "-m", "-n", "--preserve-credentials", f"--wd={Path.cwd()}", "--", *argv]
     os.execvpe("nsenter", inside, {**os.environ, "PATH": _path()})
 
 

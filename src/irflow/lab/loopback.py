@@ -89,7 +89,7 @@ def _host(layout: Layout, index: int, port: int) -> LabHost:
         raise LabError("no sshd", where=name, hint="apt-get install openssh-server")
     _privilege_separation()
     environment = {"PATH": os.defpath, MARKER: layout.id}
-    argv = [program, "-f", home / "sshd_config", "-E", home / "auth.log"]
+    argv = [program, "-f", str(home / "sshd_config"), "-E", str(home / "auth.log")]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() + "\n" + _log(home)).strip()
@@ -111,7 +111,7 @@ def _pid(home: Path, name: str) -> int:
 
 
 def _privilege_separation() -> None:
-    """An sshd that is root insists on this folder. Debian makes it when its own sshd starts, so never in a container."""
+    """An sshd that is root insists on this folder. Debian makes it when its own sshd starts: never in a container."""
     if os.geteuid() == 0 and not _PRIVILEGE_SEPARATION.exists():
         _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
 

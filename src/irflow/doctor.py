@@ -20,9 +20,10 @@ from irflow.core.inventory import Host
 from irflow.core.secret import SecretRef
 from irflow.supervisor.ports import require_free
 from irflow.supervisor.stack import web_url
-from irflow.wiring import Configuration, build_shell, load, open_store, secret_store
+from irflow.wiring import Configuration, backup_repository, build_shell, load, open_store, secret_store
 
 HOST_TIMEOUT_S = 8.0
+REPOSITORY_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,14 @@ def examine(home: Path | None) -> list[Finding]:
     except IrflowError as error:
         return [*findings, Finding("configuration", False, str(error))]
     findings.append(Finding("configuration", True, str(config.settings.home)))
-    findings += [*_state(config.settings), *_secrets(config), *_people(config), *_hosts(config), *_services(config)]
+    findings += [
+        *_state(config.settings),
+        *_secrets(config),
+        *_backups(config.settings),
+        *_people(config),
+        *_hosts(config),
+        *_services(config),
+    ]
     return findings
 
 
@@ -58,7 +66,10 @@ def _machine() -> Iterator[Finding]:
     for module, use in (("prefect", "flows"), ("paramiko", "SSH"), ("sqlalchemy", "journal"), ("apprise", "mail")):
         found = importlib.util.find_spec(module) is not None
         yield Finding(f"{module} ({use})", found, "installed" if found else "missing", "make setup")
-    for tool, use in (("nft", "lab and drills"), ("sshd", "lab and drills"), ("ip", "lab and drills")):
+    for tool, use in (
+        ("nft", "lab and drills"), ("sshd", "lab and drills"), ("ip", "lab and drills"),
+        ("restic", "emergency backups"), ("pg_restore", "checking database dumps"),
+    ):  # fmt: skip
         path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         yield Finding(f"{tool} ({use})", path is not None, path or "missing", "make setup, as root", needed=False)
 
@@ -74,6 +85,14 @@ def _state(settings: Settings) -> Iterator[Finding]:
         yield Finding("journal", True, settings.journal_url.rpartition("@")[2])
     except IrflowError as error:
         yield Finding("journal", False, str(error), "check IRFLOW_DATABASE_URL and that the server runs")
+
+
+def _backups(settings: Settings) -> Iterator[Finding]:
+    what, mend = "backup repository", "see `backup:` in irflow.yaml; irflow init --force makes the password"
+    try:
+        yield Finding(what, True, backup_repository(settings).describe(timeout_s=REPOSITORY_TIMEOUT_S))
+    except IrflowError as error:
+        yield Finding(what, False, str(error), error.hint or mend, needed=False)
 
 
 def _secrets(config: Configuration) -> Iterator[Finding]:

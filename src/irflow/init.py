@@ -31,6 +31,15 @@ notify:
     email: [log]
     sms: [log]
 
+# Emergency backups go into a restic repository, encrypted. KEEP A COPY of keys/backup.password somewhere else: without
+# it nothing in the repository can be read.
+# backup:
+#   repository: backups           # a folder here, sftp:user@host:/folder, s3:...; file:keys/backup.location where the
+#                                 # location itself holds a password
+#   password: file:keys/backup.password
+#   keep_free_mb: 1024            # so much of the disk a repository on this machine never fills
+#   parallel: 2                   # backups at once; each needs about 150 MB of memory and a core
+
 # responder:
 #   first_response: true          # contain in this warm process, before and without Prefect
 #   parallel: 32                  # hosts worked on at once
@@ -116,6 +125,7 @@ def write_installation(home: Path, *, force: bool) -> list[Path]:
             (home / "operators.yaml", OPERATORS.format(login=getpass.getuser())),
             (keys / "detection.webhook", "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode() + "\n"),
             (keys / "alertmanager.token", secrets.token_urlsafe(32) + "\n"),
+            (keys / "backup.password", secrets.token_urlsafe(32) + "\n"),
         )
         if _write(path, text)
     ]

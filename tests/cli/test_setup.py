@@ -15,7 +15,7 @@ from irflow.shipped import shipped
 from tests.cli.conftest import Irflow
 
 PRIVATE = ("irflow.yaml", "sources.yaml", "inventory.yaml", "operators.yaml", "keys/detection.webhook",
-           "keys/alertmanager.token", "keys/responder")  # fmt: skip
+           "keys/alertmanager.token", "keys/backup.password", "keys/responder")  # fmt: skip
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVubGlzdGVuZWQtdG8ta2V5LW9mLW5vLWhvc3QtYQ=="
 
@@ -192,6 +192,20 @@ def test_doctor_tells_of_a_key_that_is_gone_or_open_to_others(begun: Path, irflo
         one = found[f"webhook key of {name}"]
         assert not one["passed"]
         assert one["mend"], one
+
+
+def test_doctor_looks_at_the_backup_repository(begun: Path, irflow: Irflow) -> None:
+    one = findings(irflow)["backup repository"]
+    assert one["passed"]
+    assert str(one["found"]).startswith(f"{begun / 'backups'}: made at the first use, room for ")
+    (begun / "keys/backup.password").chmod(0o644)
+    one = findings(irflow)["backup repository"]
+    assert not one["passed"]
+    assert "chmod 600" in str(one["mend"])
+    (begun / "keys/backup.password").chmod(0o600)
+    with (begun / "irflow.yaml").open("a") as settings:
+        settings.write("backup: {keep_free_mb: 100000000000}\n")
+    assert "keep_free_mb" in str(findings(irflow)["backup repository"]["mend"])
 
 
 def test_doctor_tells_of_a_role_that_nobody_has(begun: Path, irflow: Irflow) -> None:

@@ -30,6 +30,11 @@ class FirstUse:
         folder = self._repository.folder
         return self._there or folder is None or (folder / "config").exists()
 
+    def check_password(self) -> None:
+        """Raise ConfigurationError when there should be a password and it cannot be read."""
+        if self._password_file is None or self._password_file.exists() or self.happened():
+            self._repository.password()
+
     def make(self, deadline: Deadline) -> None:
         """Make it unless it exists. Raises ServiceMissing, ConfigurationError, IrflowError."""
         if self._there:

@@ -77,7 +77,7 @@ class Call:
         }
         try:
             return subprocess.Popen(
-                [*_dying_with_us(), _program(), *self._arguments],
+                [*_dying_with_us(), program(), *self._arguments],
                 stdin=stdin, stdout=stdout, stderr=self._err, env=environment, pass_fds=(location, password), cwd="/",
             )  # fmt: skip
         finally:
@@ -159,13 +159,9 @@ def calling(
         call.close()
 
 
-def installed() -> str | None:
-    """Where restic is, None when it is not installed."""
-    return shutil.which("restic", path=f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin")
-
-
-def _program() -> str:
-    found = installed()
+def program() -> str:
+    """Where restic is. Raises ServiceMissing when it is not installed."""
+    found = shutil.which("restic", path=f"{os.environ.get('PATH', '')}:/usr/local/bin:/usr/bin")
     if found is None:
         raise ServiceMissing("restic is not installed on irflow's machine", hint="apt-get install restic")
     return found

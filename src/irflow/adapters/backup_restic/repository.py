@@ -17,7 +17,7 @@ from typing import Any
 
 from irflow.adapters.backup_restic import locks, pipes, reading
 from irflow.adapters.backup_restic.first_use import FirstUse
-from irflow.adapters.backup_restic.program import Call, Locked, NoRepository, Repository, calling
+from irflow.adapters.backup_restic.program import Call, Locked, NoRepository, Repository, calling, program
 from irflow.adapters.deadline import Deadline
 from irflow.core.backups import ReadBack, Stored
 from irflow.core.errors import IrflowError
@@ -90,6 +90,22 @@ class ResticBackups:
             except Locked:
                 return False
         return True
+
+    def describe(self, *, timeout_s: float) -> str:
+        """How it is, for people. Raises what find raises, and IrflowError when it is full or has no password."""
+        program()
+        self._first_use.check_password()
+        room = self.room()
+        left = "" if room is None else f", room for {room / 1e9:.1f} GB"
+        self.check_room()
+        if not self._first_use.happened():
+            return f"{self._repository.name}: made at the first use{left}"
+        with calling(self._repository, "cat", "config", "--no-lock") as call:
+            try:
+                call.wait(Deadline.after(timeout_s))
+            except NoRepository:
+                return f"{self._repository.name}: made at the first use{left}"
+        return f"{self._repository.name}{left}"
 
     def room(self) -> int | None:
         """See core.backups.Backups.room."""

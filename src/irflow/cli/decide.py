@@ -92,20 +92,14 @@ def plan(
     json: Json = False,
 ) -> None:
     """Show exactly what would happen, on which target, with the digest. Example: irflow plan IR-2026-0001"""
-    from irflow.core.phase import results
-    from irflow.core.planner import plan_phase
+    from irflow.core.phase import plans as plans_of
     from irflow.core.status import fold
     from irflow.wiring import open_store
 
     config = configuration()
     with open_store(config.settings) as store:
         status = fold(store.events(find(store, incident).id))
-    plans = [one.plan for one in status.phases.values() if one.plan]
-    playbook = config.catalog.playbooks.get(status.incident.playbook or "")
-    for name in playbook.phases if playbook else ():
-        if playbook and name.value not in status.phases:
-            plans.append(plan_phase(config.catalog, status.incident, playbook, name, results=results(status)))
-    plans = [one for one in plans if phase in (None, one.phase)]
+    plans = [one for one in plans_of(config.catalog, status) if phase in (None, one.phase)]
     if json:
         dump([{**one.model_dump(mode="json"), "digest": one.digest} for one in plans])
         return

@@ -207,6 +207,33 @@ def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put o
     say("noted")
 
 
+@app.command("add-host")
+def add_host(
+    incident: Name,
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="Names of the inventory.")] = None,
+    address: Annotated[list[str] | None, typer.Option(help="An address or network; repeat for each.")] = None,
+    account: Annotated[list[str] | None, typer.Option(help="An account; repeat for each.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
+    who: As = None,
+    json: Json = False,
+) -> None:
+    """Add what is concerned too; plans are made anew. Example: irflow incidents add-host IR-2026-0001 web-2"""
+    from irflow.cli.decide import act
+    from irflow.core import targets
+    from irflow.core.errors import UsageError
+
+    if not (hosts or address or account):
+        raise UsageError("say what to add", hint="HOST..., --address or --account")
+    inventory = configuration().catalog.inventory
+    named = targets.checked(inventory, hosts=hosts or (), addresses=address or (), accounts=account or ())
+    new = act(incident, who, lambda tx, found, operator: targets.add_targets(tx, found.id, operator, named, reason))
+    if json:
+        dump(new.to_data())
+        return
+    say(f"added: {', '.join((*new.hosts, *new.addresses, *new.accounts))}")
+    say(f"what is done stays; the rest is planned anew, and yeses to earlier plans are void: irflow plan {incident}")
+
+
 @app.command()
 def close(
     incident: Name,

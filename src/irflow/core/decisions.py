@@ -31,6 +31,7 @@ def _open(tx: Transaction, incident: str) -> IncidentStatus:
 def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
     """The plan that waits for an approval; `phase` is needed when several do. Raises Refused or UsageError."""
     plans = [known.plan for known in status.phases.values() if known.plan and known.ended_at is None]
+    outdated = {name for name, known in status.phases.items() if known.stale}
     if phase is not None:
         plans = [plan for plan in plans if plan.phase == phase]
     asked = [
@@ -47,6 +48,11 @@ def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
         raise Refused(
             f"no plan of {status.incident.number} waits for an approval{where}", hint="See irflow incidents show"
         )
+    if asked[0].phase in outdated:
+        raise Refused(
+            f"the {asked[0].phase} plan is outdated: targets or the severity changed since",
+            hint=f"A new one is made as soon as a responder runs; look: irflow plan {status.incident.number}",
+        )
     return asked[0]
 
 
@@ -60,7 +66,11 @@ def decide(
     """
     status = _open(tx, incident)
     plan = next(
-        (one.plan for one in status.phases.values() if one.plan and one.plan.digest == digest and not one.ended_at),
+        (
+            one.plan
+            for one in status.phases.values()
+            if one.plan and one.plan.digest == digest and not one.ended_at and not one.stale
+        ),
         None,
     )
     if plan is None:

@@ -76,7 +76,12 @@ def _escalated(status: IncidentStatus, event: Event) -> None:
     if event.data.get("severity"):
         status.incident = Incident.model_validate({**status.incident.to_data(), "severity": event.data["severity"]})
         for phase in status.phases.values():
-            phase.stale = phase.plan is not None
+            _outdate(phase)
+
+
+def _outdate(phase: PhaseStatus) -> None:
+    """What a playbook plans is planned anew; what a person asked for stays what it is."""
+    phase.stale = phase.plan is not None and phase.plan.playbook is not None
 
 
 def fruit(status: IncidentStatus, key: str) -> None:
@@ -218,7 +223,7 @@ def _host_added(status: IncidentStatus, event: Event) -> None:
         update={kind: tuple(dict.fromkeys(names)) for kind, names in known.items()}
     )
     for phase in status.phases.values():
-        phase.stale = phase.plan is not None
+        _outdate(phase)
 
 
 def _closed(status: IncidentStatus, event: Event) -> None:

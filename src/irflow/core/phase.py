@@ -13,7 +13,7 @@ from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.outcome import StepResult
 from irflow.core.plan import Plan, PlanStep
-from irflow.core.planner import plan_phase
+from irflow.core.planner import Catalog, plan_phase
 from irflow.core.playbook import Phase
 from irflow.core.ports import Executor, Run, Transaction
 from irflow.core.progress import blocking, ended, over
@@ -87,22 +87,38 @@ def ensure_plan(engine: Engine, tx: Transaction, incident: str, phase: str) -> P
     known = status.phases.get(phase)
     if known is not None and known.plan is not None and (not known.stale or phase not in list(Phase)):
         return known.plan
+    plan = next_plan(engine.catalog, status, phase)
+    record_plan(engine, tx, plan)
+    return plan
+
+
+def next_plan(catalog: Catalog, status: IncidentStatus, phase: str) -> Plan:
+    """The plan that a phase would get now. Raises Refused or ConfigurationError."""
     if phase not in list(Phase):
         raise Refused(f"{status.incident.number} has no plan for {phase}", hint="Make one: irflow run RUNBOOK")
     name = status.incident.playbook
-    playbook = engine.catalog.playbooks.get(name) if name else None
+    playbook = catalog.playbooks.get(name) if name else None
     if playbook is None:
         raise Refused(
             f"{status.incident.number} has no playbook for type {status.incident.type}",
             hint="Run a runbook by hand: irflow run RUNBOOK",
         )
-    revision = known.plan.revision if known and known.plan else 0
-    plan = plan_phase(
-        engine.catalog, status.incident, playbook, Phase(phase), revision=revision + 1, results=results(status),
-        touched=touched_by(status, engine.catalog.actions),
+    before = status.plan(phase)
+    return plan_phase(
+        catalog, status.incident, playbook, Phase(phase), revision=(before.revision if before else 0) + 1,
+        results=results(status), touched=touched_by(status, catalog.actions),
     )  # fmt: skip
-    record_plan(engine, tx, plan)
-    return plan
+
+
+def plans(catalog: Catalog, status: IncidentStatus) -> tuple[Plan, ...]:
+    """Every plan of an incident: those in force, and what phases without one, or with an outdated one, would get."""
+    found = [known.plan for known in status.phases.values() if known.plan and not known.stale]
+    playbook = catalog.playbooks.get(status.incident.playbook or "")
+    for phase in playbook.phases if playbook and status.open else ():
+        known = status.phases.get(phase)
+        if known is None or known.plan is None or known.stale:
+            found.append(next_plan(catalog, status, phase))
+    return tuple(found)
 
 
 def record_plan(engine: Engine, tx: Transaction, plan: Plan) -> None:

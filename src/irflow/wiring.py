@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +30,7 @@ from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.evidence_store import FileEvidenceStore
 from irflow.adapters.faults import from_environment
 from irflow.adapters.hooks import ConfiguredHooks, strangers
-from irflow.adapters.journal_sql import SqlStore, verify_all, verify_incident
+from irflow.adapters.journal_sql import SqlStore, hearing, verify_all, verify_incident
 from irflow.adapters.journal_sql import open_store as open_sql
 from irflow.adapters.own_machine import mark_own
 from irflow.adapters.secret_files import FileSecrets
@@ -145,6 +145,11 @@ def open_store(settings: Settings) -> Iterator[SqlStore]:
         yield store
     finally:
         store.close()
+
+
+def work_told(settings: Settings) -> AbstractContextManager[None]:
+    """While it is open, work that another machine left in the journal wakes the responder of this one."""
+    return hearing(settings.journal_url, waker(settings))
 
 
 def evidence_store(settings: Settings) -> FileEvidenceStore:

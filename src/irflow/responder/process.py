@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 
 from irflow.responder.loop import Responder
-from irflow.wiring import Configuration, flow_starter, notification_channel, open_runtime
+from irflow.wiring import Configuration, flow_starter, notification_channel, open_runtime, work_told
 
 
 def run_responder(config: Configuration) -> None:
@@ -22,4 +22,5 @@ def run_responder(config: Configuration) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        responder.run()
+        with work_told(settings):
+            responder.run()

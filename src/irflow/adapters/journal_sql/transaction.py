@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, NestedTransaction
 
-from irflow.adapters.journal_sql import chain, claims, incidents, intake, outbox
+from irflow.adapters.journal_sql import chain, claims, incidents, intake, news, outbox
 from irflow.adapters.journal_sql.chain import Head, Row
 from irflow.adapters.journal_sql.database import Database, to_us
 from irflow.core.alert import Alert
@@ -16,6 +16,9 @@ from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.model import Json
 from irflow.core.ports import Claim, Message, OutboxItem, Run
+
+PERSON = "operator:"
+"""How the actor of what a person decided begins; every such event may be what the responder waits for."""
 
 
 @dataclass
@@ -101,6 +104,8 @@ class SqlTransaction:
         self._mine.heads[incident] = (made[-1].seq, made[-1].hash)
         self._mine.rows.extend(rows)
         self._points.extend(event.kind for event in made)
+        if any(draft.actor.startswith(PERSON) for draft in drafts):
+            news.tell(self._write)
         return made
 
     def events(self, incident: str, after: int = 0) -> list[Event]:
@@ -163,6 +168,7 @@ class SqlTransaction:
         """Add to the outbox; returns the item's id."""
         now = self.now_us
         self._points.append("outbox")
+        news.tell(self._write)
         return outbox.add(self._write, kind, payload, now, now if due is None else to_us(due))
 
     def any_due(self, kinds: tuple[str, ...]) -> bool:

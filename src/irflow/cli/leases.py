@@ -177,7 +177,8 @@ def _chosen(status: IncidentStatus, target: str, kind: str | None) -> list[Lease
     every = kept(status)
     found = [one for one in every if one.target == target and kind in (None, one.kind)]
     if not found:
-        there = ", ".join(f"{one.kind!r} on {one.target}" for one in every) or "nothing"
+        same = [one for one in every if one.target == target]
+        there = ", ".join(f"{one.kind!r} on {one.target}" for one in same or every) or "nothing"
         raise UsageError(f"{status.incident.number} has no {kind or 'lease'} on {target}", hint=f"In force: {there}")
     return found
 

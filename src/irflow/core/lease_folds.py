@@ -22,6 +22,7 @@ def grant(status: IncidentStatus, event: Event, lease: dict[str, Json]) -> None:
         asked_s=lease.get("asked_s") or (before.asked_s if before and same else None),
         drift=before.drift if before and same else "",
         drifted_at=before.drifted_at if before and same else None,
+        told_at=before.told_at if before and same else None,
     )  # fmt: skip
 
 
@@ -55,7 +56,8 @@ def _changed(status: IncidentStatus, event: Event, **fields: Any) -> None:
 
 def _drifted(status: IncidentStatus, event: Event) -> None:
     drift = event.data.get("finding") or event.data.get("reason", "")
-    _changed(status, event, drift=drift, drifted_at=event.moment, seen_at=event.moment, unseen_since=None)
+    told = {"told_at": event.moment} if event.data.get("told", True) else {}
+    _changed(status, event, drift=drift, drifted_at=event.moment, seen_at=event.moment, unseen_since=None, **told)
 
 
 def _unseen(status: IncidentStatus, event: Event) -> None:

@@ -55,14 +55,15 @@ def finding(drift: str, lease: Lease, now: datetime) -> Finding:
 
 
 def kept(status: IncidentStatus) -> tuple[Lease, ...]:
-    """The leases that are to be kept: those in force, and those that ran out against our will.
+    """The leases that are to be kept, by target: those in force, and those that ran out against our will.
 
     Nobody keeps the leases of a closed incident, or of a step that a person wants gone.
     """
     if not status.open:
         return ()
     every = (*list(status.leases.values()), *list(status.expired.values()))
-    return tuple(one for one in every if status.step(one.step).state not in TAKEN_BACK)
+    found = [one for one in every if status.step(one.step).state not in TAKEN_BACK]
+    return tuple(sorted(found, key=lambda one: (one.target, one.kind)))
 
 
 def _moment(lease: Lease, share: float) -> datetime:
@@ -103,4 +104,4 @@ def ran_out(lease: Lease, now: datetime) -> bool:
 
 def to_tell(lease: Lease, found: Finding, now: datetime) -> bool:
     """Whether people are told of a drift: unless they were told of the same one a short while ago."""
-    return lease.drift != found or lease.drifted_at is None or now - lease.drifted_at >= QUIET
+    return lease.drift != found or lease.told_at is None or now - lease.told_at >= QUIET

@@ -93,8 +93,9 @@ class Lease:
     """An isolation or a block in force on a target.
 
     until: when it ends by itself. asked_s: seconds that a person wants of each renewal, None for the plan's.
-    seen_at: when it was last proved. drift: how it was found when it was last not as left, at drifted_at.
-    unseen_since: since when the target cannot be looked at. warned: people know that it could not be renewed.
+    seen_at: when it was last proved. drift: how it was found when it was last not as left, at drifted_at; people were
+    told of that at told_at. unseen_since: since when the target cannot be looked at. warned: people know that it could
+    not be renewed.
     """
 
     kind: str
@@ -107,6 +108,7 @@ class Lease:
     asked_s: float | None = None
     drift: str = ""
     drifted_at: datetime | None = None
+    told_at: datetime | None = None
     unseen_since: datetime | None = None
     warned: bool = False
 

@@ -138,7 +138,7 @@ class LeaseLook:
             return  # still the same, and nothing could be done about it
         reason = f"{one.finding}; {one.done or 'NOT in force again'}" + (f": {one.detail}" if one.detail else "")
         data: dict[str, Json] = {
-            "kind": lease.kind, "finding": one.finding.value, "done": one.done, "reason": reason,
+            "kind": lease.kind, "finding": one.finding.value, "done": one.done, "reason": reason, "told": tell,
         }  # fmt: skip
         tx.append(status.incident.id, self._draft(lease, Kind.LEASE_DRIFTED, data))
         if tell:

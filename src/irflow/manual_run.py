@@ -14,6 +14,7 @@ from irflow.core import decisions
 from irflow.core.alert import Trust
 from irflow.core.approvals import Operator
 from irflow.core.errors import Refused, UsageError
+from irflow.core.guards import touched_by
 from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -22,7 +23,7 @@ from irflow.core.plan import Plan
 from irflow.core.planner import plan_runbook
 from irflow.core.ports import Transaction
 from irflow.core.severity import Severity
-from irflow.core.status import State, fold
+from irflow.core.status import IncidentStatus, State, fold
 from irflow.intake import standard
 from irflow.intake.accept import Request, accept
 from irflow.intake.refusal import NotUnderstood
@@ -68,8 +69,15 @@ def prepare(
     status = fold(store.events(known.id))
     if not status.open:
         raise Refused(f"{known.number} is closed")
+    return status.incident, _plan(wired, status, runbook, arguments)
+
+
+def _plan(wired: Runtime, status: IncidentStatus, runbook: str, arguments: Mapping[str, Json]) -> Plan:
+    """The plan of a runbook as the next `run-N` of an incident that is under way."""
+    catalog = wired.engine.catalog
     number = 1 + sum(1 for name in status.phases if name.startswith("run-"))
-    return known, plan_runbook(wired.engine.catalog, status.incident, runbook, arguments, phase=f"run-{number}")
+    touched = touched_by(status, catalog.actions)
+    return plan_runbook(catalog, status.incident, runbook, arguments, phase=f"run-{number}", touched=touched)
 
 
 def begin(
@@ -84,7 +92,8 @@ def begin(
 ) -> tuple[Incident, Plan]:
     """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
-    A new incident gets its number only now, so its plan is made once more: texts may name it.
+    A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
+    whose number another run has taken meanwhile.
     """
 
     def work(tx: Transaction) -> tuple[Incident, Plan]:
@@ -93,6 +102,8 @@ def begin(
             hosts = tuple(dict.fromkeys(step.target for step in plan.steps if step.target))
             found = tx.open_incident(incident.model_copy(update={"hosts": hosts}), f"operator:{operator.name}")
             exact = plan_runbook(wired.engine.catalog, found, plan.steps[0].runbook, arguments)
+        elif exact.phase in (status := fold(tx.events(found.id))).phases:  # somebody else was faster by a moment
+            exact = _plan(wired, status, plan.steps[0].runbook, arguments)
         record_plan(wired.engine, tx, exact)
         if approve and exact.people:
             decisions.decide(tx, found.id, operator, method="os-account", digest=exact.digest, yes=True)

@@ -35,7 +35,8 @@ class DocumentWrite(Action[WriteParams]):
     def observe(self, params: WriteParams, context: Context) -> dict[str, Json]:
         """The head of the journal that the document will speak of."""
         events = context.ports.store.events(context.incident.id)
-        return {"seq": events[-1].seq, "head": events[-1].hash}
+        head = events[-1] if events else None  # in a dry run the incident may not be on record yet
+        return {"seq": head.seq if head else 0, "head": head.hash if head else ""}
 
     def plan(self, params: WriteParams, seen: dict[str, Json]) -> tuple[Change, ...]:
         """Always one."""

@@ -89,6 +89,7 @@ def add(app: typer.Typer) -> None:
 def plan(
     incident: Name,
     phase: Annotated[str | None, typer.Option(help="Only this phase.")] = None,
+    observe: Annotated[bool, typer.Option("--observe", help="Look at the targets too; changes nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Show exactly what would happen, on which target, with the digest. Example: irflow plan IR-2026-0001"""
@@ -100,11 +101,28 @@ def plan(
     with open_store(config.settings) as store:
         status = fold(store.events(find(store, incident).id))
     plans = [one for one in plans_of(config.catalog, status) if phase in (None, one.phase)]
+    if observe:
+        _observed(status.incident, tuple(plans), json)
     if json:
         dump([{**one.model_dump(mode="json"), "digest": one.digest} for one in plans])
         return
     for one in plans:
         show_plan(one)
+
+
+def _observed(incident: Incident, plans: tuple[Plan, ...], json: bool) -> None:
+    """A dry run of the plans; ends the command. Exit 4 when a target could not be looked at."""
+    from irflow.cli import preview
+    from irflow.cli.output import runtime
+
+    with runtime("cli") as wired:
+        seen = preview.looked_at(wired, incident, plans)
+    if json:
+        dump([preview.told(*one) for one in seen])
+    else:
+        for one in seen:
+            preview.show(*one)
+    raise typer.Exit(4 if preview.unknown(seen) else 0)
 
 
 def approve(

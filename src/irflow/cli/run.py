@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from irflow.cli.decide import operator_of, show_plan
+from irflow.cli.decide import operator_of
 from irflow.cli.incidents import As, Json
 from irflow.cli.output import dump, nobody_works, progress, runtime, say, table
+from irflow.cli.preview import looked_at, show, told, unknown
 
 
 def add(app: typer.Typer) -> None:
@@ -23,7 +24,7 @@ def run(
     param: Annotated[list[str] | None, typer.Option("--param", metavar="K=V", help="Repeat for each.")] = None,
     incident: Annotated[str | None, typer.Option(help="Do it for this incident; a new one otherwise.")] = None,
     local: Annotated[bool, typer.Option("--local", help="Here and now, without Prefect.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the targets, say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Approve the plan too, in your own role.")] = False,
     who: As = None,
     json: Json = False,
@@ -42,8 +43,9 @@ def run(
         operator = operator_of(wired.configuration.operators, who)
         found, plan = prepare(wired, operator, runbook, arguments, incident)
         if dry_run:
-            dump({**plan.model_dump(mode="json"), "digest": plan.digest}) if json else show_plan(plan)
-            return
+            ((_, previews),) = seen = looked_at(wired, found, (plan,))
+            dump(told(plan, previews)) if json else show(plan, previews)
+            raise typer.Exit(4 if unknown(seen) else 0)
         found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local)
         if not local:
             if json:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from irflow.actions._remote import call, fields
 from irflow.core.action import Context, Params
+from irflow.core.errors import IrflowError
 from irflow.core.model import Json
 
 _BYTES = "base64url:"
@@ -144,7 +145,7 @@ def file_name(host: str, what: str, ending: str) -> str:
 def report(stderr: bytes) -> dict[str, Json]:
     """What backup.sh said of a stream: sha256, and what changed or was left out while it was read.
 
-    Names are as tar writes them: printable, other bytes in octal. Raises KeyError without the last line.
+    Names are as tar writes them: printable, other bytes in octal. Raises IrflowError without the last line.
     """
     lines = stderr.decode("ascii", "replace").splitlines()
     last = dict(word.split("=", 1) for word in (lines[-1] if lines else "").split() if "=" in word)
@@ -153,6 +154,8 @@ def report(stderr: bytes) -> dict[str, Json]:
         word, _, text = line.partition(" ")
         if word in named:
             named[word].append(text.removeprefix("."))
+    if not {"sha256", "changed", "left_out"} <= last.keys():
+        raise IrflowError("the host did not say what it sent", hint="Nothing was kept; back it up again")
     return {
         "sha256": last["sha256"], "changed_count": int(last["changed"]), "left_out_count": int(last["left_out"]),
         **named,

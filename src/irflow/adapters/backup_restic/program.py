@@ -104,20 +104,19 @@ class Call:
 
     def failure(self, status: int) -> Exception:
         """What its exit status and its words mean."""
-        said = self._said()
-        where = self._repository.name
-        if _NO_REPOSITORY in said or "unable to open config file" in said:
+        raw, said, where = _content(self._err).decode("utf-8", "replace"), self._said(), self._repository.name
+        if _NO_REPOSITORY in raw or "unable to open config file" in raw:
             return NoRepository("there is no backup repository", where=where, hint="Check backup.repository")
-        if "already locked" in said:
-            return Locked(" ".join(said.split())[:300], where=where)
-        if "wrong password or no key found" in said:
+        if "already locked" in raw:
+            return Locked(said[:300], where=where)
+        if "wrong password or no key found" in raw:
             return ConfigurationError(
                 "the password does not open the backup repository", where=where,
                 hint="Set backup.password in irflow.yaml to the one it was made with",
             )  # fmt: skip
-        if "no space left on device" in said or "disk quota exceeded" in said:
-            return IrflowError("the backup repository's disk is full", where=where, hint=f"Free some space: {where}")
-        tail = " ".join(said.split())[-400:] or "it said nothing"
+        if "no space left on device" in raw or "disk quota exceeded" in raw:
+            return IrflowError("the backup repository's disk is full", where=where, hint="Free some space there")
+        tail = said[-400:] or "it said nothing"
         return IrflowError(f"restic {self._arguments[0]} ended with {status}: {tail}", where=where)
 
     def interrupt(self) -> None:
@@ -138,11 +137,12 @@ class Call:
             os.close(self._err)
 
     def _said(self) -> str:
-        """Its standard error, without any value that is a secret."""
+        """Its standard error in one line, without any value that is a secret."""
         said = _content(self._err)
-        for secret in filter(None, (one.strip() for one in self._secrets[1:])):
-            said = said.replace(secret, b"***")
-        text = said.decode("utf-8", "replace").replace("\x1b[2K", "")
+        password = self._secrets[1].strip()
+        if password:
+            said = said.replace(password, b"***")
+        text = " ".join(said.decode("utf-8", "replace").replace("\x1b[2K", "").split())
         return re.sub(r"//[^/@\s]*@", "//***@", text)  # credentials in the location
 
 

@@ -112,7 +112,7 @@ def down(
 def exec(host: Annotated[str, typer.Argument(help="Name of a lab host.")], command: Command) -> None:
     """Run a command on a host, as root. Example: irflow lab exec web-1 -- nft list ruleset"""
     lab = _lab()
-    _show(lab.exec(lab.host(host), command, stdin=_stdin(), timeout_s=3600))
+    _show(lab.exec(lab.host(host), _words(command), stdin=_stdin(), timeout_s=3600))
 
 
 @app.command("from", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -120,7 +120,15 @@ def from_(
     vantage: Annotated[str, typer.Argument(help="responder, attacker, visitor, machine.")], command: Command
 ) -> None:
     """Run a command from a vantage point. Example: irflow lab from attacker -- ping -c1 10.77.1.1"""
-    _show(_lab().run_from(vantage, command, stdin=_stdin(), timeout_s=3600))
+    _show(_lab().run_from(vantage, _words(command), stdin=_stdin(), timeout_s=3600))
+
+
+def _words(command: list[str]) -> list[str]:
+    """Without the `--` that parts it from our own arguments, which stays there as they are not interspersed."""
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise typer.BadParameter("say what to run after --")
+    return words
 
 
 def _stdin() -> bytes | None:

@@ -44,15 +44,15 @@ def run_drill(
         if keep:
             scene.stack.detach()
             cleanup.pop_all()
-            _say_where(scene, report)
+            _say_where(scene, card.incident, report)
     return card
 
 
-def _say_where(scene: Scene, report: Report) -> None:
+def _say_where(scene: Scene, incident: str, report: Report) -> None:
     command = f"irflow --home {scene.home}"
     report(f"left up: {scene.stack.web_url} (irflow), {scene.stack.prefect_ui} (Prefect), hosts of level "
            f"{scene.stage.lab.level.value}")  # fmt: skip
-    report(f"look: {command} incidents list")
+    report(f"look: {command} incidents show {incident}")
     report(f"look: {command} lab from attacker -- ping -c1 {scene.stage.victims[0].address}")
     report(f"look: {command} lab from machine -- curl -s {scene.stack.web_url}/health")
     report(f"take it down: {command} lab down --stack")

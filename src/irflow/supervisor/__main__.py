@@ -67,7 +67,7 @@ class Process:
             self._listening = False
             self._tell({"detached": True})
             null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1):
+            for descriptor in (0, 1, 2):  # else whoever reads ours to its end would wait for the stack
                 os.dup2(null, descriptor)
         else:
             self._stop = True  # told so, or whoever listened is gone

@@ -139,15 +139,17 @@ def approve(
     from irflow.core.errors import Refused
     from irflow.core.status import fold
 
-    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[Plan, int]:
-        waiting = decisions.waiting_plan(fold(tx.events(found.id)), phase)
+    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[Plan, int, list[str]]:
+        status = fold(tx.events(found.id))
+        waiting = decisions.waiting_plan(status, phase)
+        late = [one.target for one in waiting.steps if decisions.expired(status.step(one.key))]
         if digest is not None and not waiting.digest.startswith(digest):
             raise Refused(f"the plan that waits has the digest {waiting.digest}", hint=f"Look: irflow plan {incident}")
         decisions.decide(tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason)
         given = [one for one in fold(tx.events(found.id)).approvals if one.digest == waiting.digest]
-        return waiting, 0 if refuse else max(0, waiting.people - len(given))
+        return waiting, 0 if refuse else max(0, waiting.people - len(given)), late
 
-    agreed, missing = act(incident, who, work)
+    agreed, missing, late = act(incident, who, work)
     if json:
         dump({"phase": agreed.phase, "digest": agreed.digest, "approved": not refuse, "still_needed": missing})
         return
@@ -155,6 +157,8 @@ def approve(
     for one in agreed.steps:
         if one.people and one.manual is None:
             say(f"  {one.runbook}.{one.step}{f' on {one.target}' if one.target else ''}")
+    if late and not refuse:
+        say(f"open since the short lease ran out, done anew: {', '.join(dict.fromkeys(late))}")
     if missing:
         say(f"{missing} more must agree before it runs: irflow approve {incident} --phase {agreed.phase}")
 

@@ -6,11 +6,11 @@ from irflow.core.approvals import Operator, role_for
 from irflow.core.errors import Refused, UsageError
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import Draft, Event, Kind
-from irflow.core.model import Json
+from irflow.core.model import Json, to_text
 from irflow.core.plan import Plan
 from irflow.core.playbook import Phase
 from irflow.core.ports import Transaction
-from irflow.core.status import TAKEN_BACK, TROUBLED, IncidentStatus, State, fold
+from irflow.core.status import TAKEN_BACK, TROUBLED, IncidentStatus, State, StepStatus, fold
 
 ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 """What a person can say of a manual step."""
@@ -23,8 +23,12 @@ def _actor(operator: Operator) -> str:
 
 def _open(tx: Transaction, incident: str) -> IncidentStatus:
     status = fold(tx.events(incident))
-    if not status.open:
-        raise Refused(f"{status.incident.number} is closed")
+    if status.closed_at is not None:
+        since = f"{to_text(status.closed_at)[:19]}Z"
+        raise Refused(
+            f"{status.incident.number} is closed since {since}, so nothing of it runs any more",
+            hint="If it goes on, it is a new incident: irflow respond --alert FILE",
+        )
     return status
 
 
@@ -35,9 +39,7 @@ def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
     if phase is not None:
         plans = [plan for plan in plans if plan.phase == phase]
     asked = [
-        plan
-        for plan in plans
-        if any(status.step(step.key).state is State.AWAITING and step.manual is None for step in plan.steps)
+        plan for plan in plans if any(_waits(status.step(step.key)) and step.manual is None for step in plan.steps)
     ]
     if len(asked) > 1:
         raise UsageError(
@@ -54,6 +56,16 @@ def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
             hint=f"A new one is made as soon as a responder runs; look: irflow plan {status.incident.number}",
         )
     return asked[0]
+
+
+def _waits(step: StepStatus) -> bool:
+    """Whether a yes is still wanted: also of what is in force for a short while because nobody answered."""
+    return step.state is State.AWAITING or step.short_s is not None
+
+
+def expired(step: StepStatus) -> bool:
+    """Whether a step was done for a short while, because nobody answered, and is not in force any more."""
+    return step.state is State.AWAITING and step.timed_out_at is not None and bool(step.outcome)
 
 
 def decide(

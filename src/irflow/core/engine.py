@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from irflow.core.action import Action, Change, Context, Proof
-from irflow.core.approvals import approved
 from irflow.core.errors import ClaimLost, ConfigurationError, HostError, IrflowError, OutcomeUnknown
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -18,7 +17,8 @@ from irflow.core.planner import Catalog
 from irflow.core.ports import Claim, Ports, Transaction
 from irflow.core.severity import CHANNELS
 from irflow.core.slots import Rank, Slots
-from irflow.core.status import SETTLED, TAKEN_BACK, IncidentStatus, State, fold
+from irflow.core.status import SETTLED, TAKEN_BACK, IncidentStatus, State, StepStatus, fold
+from irflow.core.timeouts import may_run
 from irflow.core.view import Views
 
 T = TypeVar("T")
@@ -51,6 +51,13 @@ def _question(status: IncidentStatus, plan: Plan, step: PlanStep) -> dict[str, J
         "title": f"{number}: waiting for {step.role}: {step.title}",
         "body": f"{what}\n{how}",
     }
+
+
+def _short(params: dict[str, Json], known: StepStatus) -> dict[str, Json]:
+    """A step's parameters; where nobody answered in time, it holds for a short while only."""
+    if known.short_s is None:
+        return params
+    return {**params, "lease": min(known.short_s, params.get("lease", known.short_s))}
 
 
 def _after(before: IrflowError, failure: IrflowError) -> IrflowError:
@@ -115,7 +122,7 @@ class Engine:
         halted = self.ports.store.halted()
         if halted is not None:
             return StepResult(step.key, State.PENDING, f"halted: {halted}")
-        if step.manual is not None or not approved(step, plan, status.approvals):
+        if step.manual is not None or not may_run(step, plan, status):
             if known.state is not State.AWAITING:
                 self._ask(plan, step)
             return StepResult(step.key, State.AWAITING, "; ".join(step.reasons) or "a person does this step")
@@ -165,7 +172,7 @@ class Engine:
             self.ports.store.transact(lambda tx: tx.release(claim))
             return StepResult(step.key, known.state, "finished meanwhile", dict(known.outcome.get("facts", {})))
         action = self.catalog.actions.get(step.action or "")
-        now = _Try(step, action, action.Params.model_validate(step.params), claim)
+        now = _Try(step, action, action.Params.model_validate(_short(step.params, known)), claim)
         error = IrflowError(f"{step.key} was not tried", where=step.target or None)
         try:
             context = self._context(plan, step, status, claim.epoch)

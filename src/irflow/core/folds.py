@@ -38,6 +38,8 @@ def _planned(status: IncidentStatus, event: Event) -> None:
         if known.state is State.AWAITING or (known.state in _ONCE and _differs(before.get(step.key), step)):
             known.state = State.PENDING
         known.planned = step
+        if known.state is State.PENDING:
+            known.short_s = None
 
 
 _ONCE = (FINISHED - TAKEN_BACK) | {State.FAILED, State.REFUSED}
@@ -122,9 +124,22 @@ def _approved(status: IncidentStatus, event: Event) -> None:
             yes = {one.operator for one in status.approvals if one.digest == approval.digest}
             for step in phase.plan.steps:
                 known = status.step(step.key)
-                if known.state is State.AWAITING and step.manual is None and step.people <= len(yes):
-                    known.state = State.PENDING
+                if step.manual is None and step.people <= len(yes):
+                    known.short_s = None  # from now on it is a person's decision, and renewed
+                    if known.state is State.AWAITING:
+                        known.state = State.PENDING
             _answered(status, phase, event.moment)
+
+
+def _timed_out(status: IncidentStatus, event: Event) -> None:
+    for key in event.data["steps"]:
+        step = status.steps.setdefault(key, StepStatus(key))
+        step.timed_out_at = event.moment
+        if key in event.data["short"] and step.state is State.AWAITING:
+            step.state, step.short_s, step.short_for = State.PENDING, event.data["seconds"], event.data["digest"]
+    phase = _phase(status, event.data["phase"])
+    phase.fruitless, phase.escalated = 0, False
+    _answered(status, phase, event.moment)
 
 
 def _refused(status: IncidentStatus, event: Event) -> None:
@@ -133,9 +148,11 @@ def _refused(status: IncidentStatus, event: Event) -> None:
         if phase.plan and phase.plan.digest == event.data["digest"]:
             for step in phase.plan.steps:
                 known = status.step(step.key)
-                if known.state is State.AWAITING and step.manual is None:
+                unanswered = known.state is State.PENDING and known.short_s is not None
+                if (known.state is State.AWAITING or unanswered) and step.manual is None:
                     known.state = State.REFUSED
                     known.ended_at = event.moment
+                known.short_for = ""  # what is in force for a short while ends by itself, and is not asked about again
             _answered(status, phase, event.moment)
 
 
@@ -241,6 +258,7 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.PERSON_ASKED: _asked,
     Kind.APPROVAL_GIVEN: _approved,
     Kind.APPROVAL_REFUSED: _refused,
+    Kind.APPROVAL_TIMED_OUT: _timed_out,
     Kind.MANUAL_ANSWERED: _manual,
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,

@@ -88,9 +88,12 @@ def people_needed(
 
 def _waived(incident: Incident, rule: ApprovalRule, host: Host | None) -> bool:
     """Whether the incident is grave enough to go on unasked; never for a host that matters more than the incident."""
-    if incident.severity not in rule.waived_for:
-        return False
-    return host is None or _RANKS.index(host.criticality) <= _RANKS.index(incident.severity)
+    return incident.severity in rule.waived_for and (host is None or not outranks(host, incident))
+
+
+def outranks(host: Host, incident: Incident) -> bool:
+    """Whether a host matters more than the incident."""
+    return _RANKS.index(host.criticality) > _RANKS.index(incident.severity)
 
 
 def _caps(inventory: Inventory, host: Host, touched: Touched) -> list[str]:

@@ -43,6 +43,7 @@ class Kind(StrEnum):
     UNDO_OUTCOME = "undo.outcome"
     PERSON_ASKED = "person.asked"
     APPROVAL_GIVEN = "approval.given"
+    APPROVAL_TIMED_OUT = "approval.timed_out"
     APPROVAL_REFUSED = "approval.refused"
     MANUAL_ANSWERED = "manual.answered"
     LEASE_RENEWED = "lease.renewed"

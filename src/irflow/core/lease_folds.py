@@ -8,7 +8,7 @@ from typing import Any
 
 from irflow.core.journal import Event, Kind
 from irflow.core.model import Json, from_text
-from irflow.core.states import IncidentStatus, Lease
+from irflow.core.states import IncidentStatus, Lease, State
 
 
 def grant(status: IncidentStatus, event: Event, lease: dict[str, Json]) -> None:
@@ -75,7 +75,12 @@ def _expiring(status: IncidentStatus, event: Event) -> None:
 def _expired(status: IncidentStatus, event: Event) -> None:
     place = event.data["kind"], event.target
     lease = status.leases.pop(place, None)
-    if lease is not None:
+    if lease is None:
+        return
+    step = status.steps.get(lease.step)
+    if step is not None and step.short_s is not None:  # as it was meant to: the question is open again, unless answered
+        step.state, step.short_s = State.AWAITING if step.short_for else State.REFUSED, None
+    else:
         status.expired[place] = lease
 
 

@@ -57,12 +57,14 @@ def finding(drift: str, lease: Lease, now: datetime) -> Finding:
 def kept(status: IncidentStatus) -> tuple[Lease, ...]:
     """The leases that are to be kept, by target: those in force, and those that ran out against our will.
 
-    Nobody keeps the leases of a closed incident, or of a step that a person wants gone.
+    Nobody keeps the leases of a closed incident, of a step that a person wants gone, or of one that is in force only
+    because nobody answered in time.
     """
     if not status.open:
         return ()
     every = (*list(status.leases.values()), *list(status.expired.values()))
-    found = [one for one in every if status.step(one.step).state not in TAKEN_BACK]
+    steps = {one.step: status.step(one.step) for one in every}
+    found = [one for one in every if steps[one.step].state not in TAKEN_BACK and steps[one.step].short_s is None]
     return tuple(sorted(found, key=lambda one: (one.target, one.kind)))
 
 

@@ -176,7 +176,8 @@ def _finish(engine: Engine, plan: Plan, done: dict[str, StepResult]) -> PhaseRes
         if outcome is not None:
             tx.append(plan.incident, Draft(Kind.PHASE_ENDED, engine.actor, {"phase": plan.phase, "outcome": outcome}))
             return "ended", status
-        if any(status.step(step.key).state is State.AWAITING for step in plan.steps):
+        standing = [status.step(step.key) for step in plan.steps]
+        if any(step.state is State.AWAITING or step.short_s is not None for step in standing):
             return "awaiting_approval", status
         stuck = blocking(status, plan)
         if stuck and not known.blocked:

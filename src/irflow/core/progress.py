@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from irflow.core.approvals import approved
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.playbook import Phase
 from irflow.core.status import FINISHED, TROUBLED, IncidentStatus, State
+from irflow.core.timeouts import may_run
 
 MOST_ATTEMPTS = 3
 """A step whose outcome stays unknown is tried so often, then a person must look."""
@@ -22,7 +22,7 @@ def runnable(status: IncidentStatus, plan: Plan) -> tuple[PlanStep, ...]:
     found = []
     for step in plan.steps:
         known = status.step(step.key)
-        if step.manual is not None or not approved(step, plan, status.approvals):
+        if step.manual is not None or not may_run(step, plan, status):
             continue
         tries_left = known.state is not State.UNKNOWN or known.attempts < MOST_ATTEMPTS
         open_ = known.state in (State.PENDING, State.OPEN, State.UNKNOWN, State.AWAITING)
@@ -38,13 +38,15 @@ def to_ask(status: IncidentStatus, plan: Plan) -> tuple[PlanStep, ...]:
         step
         for step in plan.steps
         if status.step(step.key).state is State.PENDING
-        and (step.manual is not None or not approved(step, plan, status.approvals))
+        and (step.manual is not None or not may_run(step, plan, status))
         and all(over(by_key[key], status.step(key).state) for key in step.after)
     )
 
 
 def ended(status: IncidentStatus, plan: Plan) -> str | None:
-    """`completed` or `partly` when every step is over, else None."""
+    """`completed` or `partly` when every step is over, else None; what is done for a short while only is not over."""
+    if any(status.step(step.key).short_s is not None for step in plan.steps):
+        return None
     states = [(step, status.step(step.key).state) for step in plan.steps]
     if not all(over(step, state) for step, state in states):
         return None

@@ -132,6 +132,10 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.UNDO_OUTCOME: lambda data: f"taken back: {data['outcome']}{_after(data.get('detail'))}",
     Kind.PERSON_ASKED: _asked,
     Kind.APPROVAL_GIVEN: _approval("approved"),
+    Kind.APPROVAL_TIMED_OUT: lambda data: (
+        f"nobody answered in time about {_joined(data.get('steps'))}"
+        + _after(_joined(data.get("short")), f"; done for {data.get('seconds')} s at most: ")
+    ),
     Kind.APPROVAL_REFUSED: _approval("refused"),
     Kind.MANUAL_ANSWERED: _manual,
     Kind.LEASE_RENEWED: lambda data: f"{data.get('kind')} renewed until {_moment(data.get('until'))}",

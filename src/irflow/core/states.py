@@ -47,7 +47,8 @@ class StepStatus:
 
     changes: as in the last intent. intended: those of all tries since it was last taken back, in order; intended_seq:
     sequence number of the first intent, 0 when the step never meant to change anything. outcome: data of the last one.
-    planned: as the last plan that had it says.
+    planned: as the last plan that had it says. timed_out_at: when nobody had answered in time; short_s: then it is done
+    for so many seconds at most, under the plan whose digest is short_for.
     """
 
     key: str
@@ -63,6 +64,9 @@ class StepStatus:
     ended_at: datetime | None = None
     attempts: int = 0
     planned: PlanStep | None = None
+    timed_out_at: datetime | None = None
+    short_s: float | None = None
+    short_for: str = ""
 
 
 @dataclass

@@ -14,6 +14,7 @@ from irflow.responder.first_response import FirstResponse
 from irflow.responder.leases import LeaseKeeper
 from irflow.responder.outbox import Outbox
 from irflow.responder.reconcile import reconcile
+from irflow.responder.unanswered import watch_questions
 from irflow.responder.watch import anchor, watch_clocks
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Responder:
             if halted:
                 return
             reconcile(self._engine, self._settings.responder, incident)
+            watch_questions(self._engine, incident)
             watch_clocks(self._engine, incident)
             anchor(self._engine, incident, self._signed)
         except IrflowError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,10 @@ import pytest
 
 import irflow
 from irflow.core.errors import ServiceMissing
-from irflow.lab import ladder
+from irflow.lab import ladder, loopback
 from irflow.lab.lab import Lab
 from irflow.lab.layout import Layout
-from irflow.lab.model import Level
+from irflow.lab.model import LabError, Level
 from tests.integration.lab_leftovers import leftovers
 
 _UID = "4242"
@@ -96,3 +97,29 @@ def test_a_level_that_needs_a_user_namespace_is_refused_outside_one(tmp_path: Pa
     with pytest.raises(ServiceMissing, match="userns"):
         Lab.up(1, tmp_path / "run", level=Level.USERNS)
     assert not (tmp_path / "run").exists()
+
+
+_LOOPBACK = """\
+import sys, pathlib
+from irflow.lab import vantage
+from irflow.lab.lab import Lab
+from irflow.lab.model import LabError, Level
+with Lab.up(2, pathlib.Path(sys.argv[1]), level=Level.LOOPBACK) as lab:
+    for host in lab.hosts:
+        print(lab.run_from("responder", [*vantage.ssh_argv(lab, host, "responder"), "id -u"]).stdout.decode().strip())
+"""
+
+
+def test_root_has_loopback_hosts_where_no_sshd_ever_ran(tmp_path: Path) -> None:
+    hide = "mount -t tmpfs none /run; mkdir -p /run/netns; exec " + sys.executable + ' -c "$0" "$1"'
+    argv = ["unshare", "-m", "sh", "-c", hide, _LOOPBACK, str(tmp_path / "run")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0\n0\n"), done.stderr
+    assert leftovers(tmp_path / "run", Layout(tmp_path / "run").id) == []
+
+
+def test_an_sshd_that_does_not_start_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loopback, "_SSHD", loopback._SSHD + "NoSuchOption yes\n")
+    with pytest.raises(LabError, match="NoSuchOption"):
+        Lab.up(1, tmp_path / "run", level=Level.LOOPBACK)
+    assert leftovers(tmp_path / "run", Layout(tmp_path / "run").id) == []

@@ -22,21 +22,21 @@ _LOGIN_S = 15.0
 # Answers OpenSSH's question for a password (ssh(1), SSH_ASKPASS).
 _ASK = "#!/bin/sh\nprintf '%s\\n' \"$GUESS\"\n"
 
-_WEAKEN = """\
-printf '%s:%s\\n' "$1" "$2" | chpasswd
-sed -i 's/^PasswordAuthentication .*/PasswordAuthentication yes/' /etc/ssh/sshd_config
+# Has sshd take passwords or not, and waits until it listens again.
+_PASSWORDS = """
+listens() { grep -c '^Server listening' /var/log/auth.log || :; }
+before=$(listens)
+sed -i "s/^PasswordAuthentication .*/PasswordAuthentication $2/" /etc/ssh/sshd_config
 kill -HUP "$(cat /run/sshd.pid)"
+while [ "$(listens)" -lt $((before + 2)) ]; do sleep 0.02; done
 """
-_STRENGTHEN = """\
-usermod -p '*' "$1"
-sed -i 's/^PasswordAuthentication .*/PasswordAuthentication no/' /etc/ssh/sshd_config
-kill -HUP "$(cat /run/sshd.pid)"
-"""
+_WEAKEN = 'echo "$1:$3" | chpasswd' + _PASSWORDS
+_STRENGTHEN = 'usermod -p "*" "$1"' + _PASSWORDS
 
 
 def weaken(lab: Lab, host: LabHost) -> None:
     """The weakness that was there before: an account with a weak password, and an sshd that takes passwords."""
-    on_host(lab, host, _WEAKEN, ACCOUNT, PASSWORD)
+    on_host(lab, host, _WEAKEN, ACCOUNT, "yes", PASSWORD)
 
 
 class BruteForce(Intruder):
@@ -67,7 +67,7 @@ class BruteForce(Intruder):
 
     def clean(self) -> None:
         """Take the password away, and the way in; end the attacker's processes. Twice is fine. Raises LabError."""
-        self._on_host(self.host, _STRENGTHEN, ACCOUNT)
+        self._on_host(self.host, _STRENGTHEN, ACCOUNT, "no")
         self._end_processes(self.host, ACCOUNT)
 
     def _guess(self, password: str) -> bool:

@@ -162,6 +162,30 @@ def test_a_stream_that_was_left_leaves_neither_snapshot_nor_lock_nor_process(fol
     assert [one for one in psutil.Process().children(recursive=True) if one.name() == "restic"] == []
 
 
+def test_a_stream_that_is_left_early_leaves_no_lock_either(folder: Path) -> None:
+    backups = backup_repository(load_settings(folder))
+    with backups.save("early", "/x/y", host="x", tags=[], timeout_s=WAIT_S) as saving:
+        saving.write(b"some")
+        deadline = time.monotonic() + WAIT_S
+        while not locks(folder) and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert locks(folder) == []
+
+
+def test_a_lock_whose_number_is_a_strangers_now_is_left_alone(folder: Path, holder: subprocess.Popen[bytes]) -> None:
+    """`restic unlock` would end the stranger."""
+    repository = backup_repository(load_settings(folder))
+    holder.kill()
+    holder.wait()
+    stranger = psutil.Process().name()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irflow.adapters.backup_restic.locks._name", lambda lock: stranger)
+        with pytest.raises(RepositoryLocked) as caught:
+            save(repository, "stranger", bytes(3_000_000))
+    assert not caught.value.cleared
+    assert len(locks(folder)) == 1
+
+
 def test_neither_password_nor_location_stand_in_an_argument_or_in_the_environment(folder: Path) -> None:
     password = (folder / "keys/backup.password").read_text().strip()
     with backup_repository(load_settings(folder)).save("seen", "/x/y", host="x", tags=[], timeout_s=WAIT_S) as saving:

@@ -119,15 +119,20 @@ class Call:
         tail = said[-400:] or "it said nothing"
         return IrflowError(f"restic {self._arguments[0]} ended with {status}: {tail}", where=where)
 
-    def interrupt(self) -> None:
-        """End it: with an interrupt, upon which it takes its lock away and keeps nothing; if need be by force."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        self.process.wait()
+    def interrupt(self) -> bool:
+        """End it: with an interrupt, upon which it keeps nothing and takes its lock away; if need be by force.
+
+        Returns whether it was still at work.
+        """
+        if self.process.poll() is not None:
+            return False
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return True
 
     def close(self) -> None:
         """Give the memory back. Twice is fine."""

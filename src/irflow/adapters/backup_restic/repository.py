@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,9 @@ from irflow.adapters.deadline import Deadline
 from irflow.core.backups import ReadBack, Stored
 from irflow.core.errors import IrflowError
 from irflow.core.model import Json
+
+_SWEEP_S = 15.0
+"""How long looking for a lock that was left may take; two to four starts of restic."""
 
 _LOOK_EVERY = 64 << 20
 """How many bytes may be written between two looks at the room left."""
@@ -84,12 +87,16 @@ class ResticBackups:
         """See core.backups.Backups.forget. What was stored of them stays until somebody runs `restic prune`."""
         if any(one.whole for one in unfinished):
             raise ValueError("a whole backup is kept")
-        with calling(self._repository, "forget", *(one.id for one in unfinished)) as call:
-            try:
-                call.wait(Deadline.after(timeout_s))
-            except Locked:
-                return False
-        return True
+        deadline = Deadline.after(timeout_s)
+        for _ in range(2):
+            with calling(self._repository, "forget", *(one.id for one in unfinished)) as call:
+                try:
+                    call.wait(deadline)
+                    return True
+                except Locked as error:
+                    if not locks.explain(self._repository, error, deadline).cleared:
+                        return False
+        return False
 
     def describe(self, *, timeout_s: float) -> str:
         """How it is, for people. Raises what find raises, and IrflowError when it is full or has no password."""
@@ -161,9 +168,12 @@ class ResticSaving:
 
     def end(self) -> None:
         """End whatever is still at work; nothing of it is kept."""
-        self._call.interrupt()  # before its input ends, which it would take for the end of what is to be saved
+        interrupted = self._call.interrupt()  # before its input ends, which it would take for the end of the stream
         self._close_input()
         self._call.close()
+        if interrupted:
+            with suppress(IrflowError):  # what has to be told is why it was interrupted
+                locks.sweep(self._repository, Deadline.after(_SWEEP_S))
 
     def _close_input(self) -> None:
         if self._input is not None:

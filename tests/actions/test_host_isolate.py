@@ -202,7 +202,7 @@ def test_a_renewal_that_had_to_cut_again_confirms_and_says_drift() -> None:
     ],
 )
 def test_a_host_that_was_rebooted_is_told_from_one_whose_table_was_deleted(
-    first: dict[str, str], drift: str | None
+    first: dict[str, Any], drift: str | None
 ) -> None:
     proof, _ = renew(report("confirmed", **first), report("confirmed", boot="after"), boot="before")
     assert proof.passed

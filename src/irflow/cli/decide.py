@@ -63,6 +63,8 @@ def show_plan(plan: Plan) -> None:
         ],
     )
     say("")
+    for reason in plan.refusals:
+        say(f"left out: {reason}")
 
 
 def _who(step: PlanStep) -> str:

@@ -49,7 +49,8 @@ def _alert(data: Data) -> str:
 def _planned(data: Data) -> str:
     plan = data["plan"]
     count = len(plan["steps"])
-    return f"{plan['phase']} planned: {count} step{'' if count == 1 else 's'}, digest {data['digest']}"
+    refused = _after("; ".join(f"left out: {one}" for one in plan.get("refusals", ())))
+    return f"{plan['phase']} planned: {count} step{'' if count == 1 else 's'}, digest {data['digest']}{refused}"
 
 
 def _blocked(data: Data) -> str:

@@ -114,7 +114,7 @@ class Hold(Action[HoldParams]):
 
     def undo(self, change: Change, context: Context) -> Proof:
         name = change.data["host"]
-        self._kernel.calls.append(("undo", name))
+        self._kernel.do("undo", name)
         self._kernel.until.pop(name, None)
         return Proof((Check("is open", True),), {}, ended_leases=("hold",))
 
@@ -245,16 +245,35 @@ def test_people_hear_before_a_lease_runs_out_and_when_it_has_and_it_is_cut_again
     assert one.status.expired == {}
 
 
-def test_a_hold_that_only_irflow_can_end_is_ended_when_its_time_is_over(tmp_path: Path) -> None:
+def test_what_only_irflow_can_end_stays_cut_while_it_cannot_be_reached_and_people_hear_that(tmp_path: Path) -> None:
     watch = watching(tmp_path, "a", kernel=Kernel(expires="irflow"))
     watch.kernel.dead.add("a")
-    for _ in range(61):
+    for _ in range(70):
         watch.tick(60)
     watch.keeper.close()
+    assert watch.kinds() == [Kind.LEASE_UNSEEN, Kind.LEASE_EXPIRING]
+    assert "only irflow can end it" in watch.told()[-1]
+    assert len(watch.status.leases) == 1
+
+
+def short(watch: Watch) -> None:
+    """As it is after nobody agreed in time: the step holds for a short while."""
+    step = watch.status.step("containment/cut-off.cut@a")
+    step.short_s, step.short_for = HOUR, "digest"
+
+
+def test_a_short_hold_that_only_irflow_can_end_is_opened_when_its_time_is_over(tmp_path: Path) -> None:
+    watch = watching(tmp_path, "a", kernel=Kernel(expires="irflow"))
+    short(watch)
+    for _ in range(59):
+        watch.tick(60)
+    assert watch.kernel.count("renew", "a") == watch.kernel.count("undo", "a") == 0
+    watch.tick(60)
+    watch.keeper.close()
     assert watch.kernel.count("undo", "a") == 1
-    assert watch.kinds()[-1] == Kind.LEASE_EXPIRED
-    assert watch.status.leases == watch.status.expired == {}
-    assert watch.status.step("containment/cut-off.cut@a").state == "undone"
+    assert watch.kinds() == [Kind.LEASE_EXPIRING, Kind.LEASE_EXPIRED]
+    (told,) = watch.told()
+    assert "has ended: nobody agreed to it in time; it was opened again, proved" in told
 
 
 def test_what_a_person_took_back_is_left_alone(one: Watch) -> None:

@@ -68,6 +68,20 @@ def kept(status: IncidentStatus) -> tuple[Lease, ...]:
     return tuple(sorted(found, key=lambda one: (one.target, one.kind)))
 
 
+def ends_by_itself(status: IncidentStatus, lease: Lease) -> bool:
+    """Whether the target opens without us when the time is over, as a kernel does; some hooks know no time."""
+    return bool(status.step(lease.step).outcome.get("facts", {}).get("expires") != "irflow")
+
+
+def to_end(status: IncidentStatus, now: datetime) -> tuple[Lease, ...]:
+    """The leases whose time is over, that nobody agreed to, and that nobody but irflow ends."""
+    return tuple(
+        one
+        for one in list(status.leases.values())
+        if status.step(one.step).short_s is not None and ran_out(one, now) and not ends_by_itself(status, one)
+    )
+
+
 def _moment(lease: Lease, share: float) -> datetime:
     return lease.granted_at + share * timedelta(seconds=lease.seconds)
 

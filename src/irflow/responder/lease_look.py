@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from irflow.core import leases as rules
-from irflow.core.action import Action, Context, Proof
+from irflow.core.action import Action, Change, Context, Proof
 from irflow.core.engine import Engine
 from irflow.core.errors import ClaimLost, IrflowError
 from irflow.core.journal import Draft, Kind
@@ -18,8 +18,6 @@ from irflow.core.leases import Finding
 from irflow.core.model import Json, from_text, to_text
 from irflow.core.ports import Transaction
 from irflow.core.status import IncidentStatus, Lease, fold
-from irflow.core.taking_back import TakeBack
-from irflow.core.undo import UndoPlan
 from irflow.responder.reconcile import escalate
 
 _EVIDENCE = ("drift", "evidence")
@@ -149,8 +147,6 @@ class LeaseLook:
     def _unknown(self, incident: str, lease: Lease, finding: Finding, reason: str) -> Looked:
         """Nobody could look: people hear of it once, once more before the lease runs out, and when it has."""
         ran_out = self.engine.ports.store.transact(partial(self._tell_unknown, incident, lease, finding, reason))
-        if ran_out and self._must_open(incident, lease):
-            return self._open(incident, lease, finding, reason)
         return Looked(lease, finding, detail=reason, until=lease.until, in_force=not ran_out)
 
     def _tell_unknown(self, incident: str, lease: Lease, finding: Finding, reason: str, tx: Transaction) -> bool:
@@ -167,26 +163,49 @@ class LeaseLook:
             escalate(self.engine, tx, status, f"{what} cannot be looked at: {reason}")
         if rules.to_warn(known, now):
             tx.append(incident, self._draft(lease, Kind.LEASE_EXPIRING, data))
-            end = f"{known.until:%H:%M:%S}Z"
-            escalate(self.engine, tx, status, f"{what} runs out at {end} and could not be renewed: {reason}")
-        if rules.ran_out(known, now):
+            end = f"runs out at {known.until:%H:%M:%S}Z"
+            if not rules.ends_by_itself(status, known):
+                end = f"should run out at {known.until:%H:%M:%S}Z, but only irflow can end it,"
+            escalate(self.engine, tx, status, f"{what} {end} and could not be renewed: {reason}")
+        if rules.ran_out(known, now) and rules.ends_by_itself(status, known):
             tx.append(incident, self._draft(lease, Kind.LEASE_EXPIRED, data))
             escalate(self.engine, tx, status, f"{what} has run out, so the target may be open again: {reason}")
             return True
         return False
 
-    def _must_open(self, incident: str, lease: Lease) -> bool:
-        """Whether nothing but irflow ends this lease: its hook knows no time of its own."""
-        step = self.engine.status(incident).step(lease.step)
-        return step.outcome.get("facts", {}).get("expires") == "irflow" and bool(step.intended)
+    # ------------------------------------------------------------ the end of a short lease that nothing else ends
 
-    def _open(self, incident: str, lease: Lease, finding: Finding, reason: str) -> Looked:
-        """The approved time is over: take the step back, as the kernel would have done."""
-        agreed = UndoPlan(incident=incident, steps=(), people=2)  # the time was part of what they agreed to
-        results = TakeBack(self.engine, self.actor).run(agreed, step=lease.step)
-        gone = bool(results) and all(one.gone for one in results)
-        detail = reason if gone else "; ".join([reason, *(one.detail for one in results)])
-        return Looked(lease, finding, "released at its end" if gone else "", detail, lease.until, in_force=False)
+    def end(self, status: IncidentStatus, lease: Lease) -> Looked:
+        """Open what nobody agreed to in time and what no kernel opens by itself; the question is open again then.
+
+        It is no undo: a later yes cuts the target off again.
+        """
+        incident = status.incident.id
+        self.engine.ports.store.transact(partial(self._tell_end, incident, lease))
+        try:
+            proof = self._with_step(status, lease.step, _open)
+        except IrflowError as error:
+            return self._unknown(incident, lease, Finding.UNREACHABLE, str(error))
+        if proof is None or not proof.passed:
+            failed = ", ".join(proof.failed) if proof else "the journal does not say what to open"
+            return self._unknown(incident, lease, Finding.UNREACHABLE, f"it could not be opened: {failed}")
+        why = "nobody agreed to it in time; it was opened again, proved"
+
+        def ended(tx: Transaction) -> None:
+            data: dict[str, Json] = {"kind": lease.kind, "until": to_text(lease.until), "reason": why}
+            tx.append(incident, self._draft(lease, Kind.LEASE_EXPIRED, data))
+            escalate(self.engine, tx, fold(tx.events(incident)), f"the {lease.kind} of {lease.target} has ended: {why}")
+
+        self.engine.ports.store.transact(ended)
+        return Looked(lease, Finding.EXPIRED, "opened", why, lease.until, in_force=False)
+
+    def _tell_end(self, incident: str, lease: Lease, tx: Transaction) -> None:
+        """The intent, once."""
+        known = fold(tx.events(incident)).leases.get((lease.kind, lease.target))
+        if known is not None and not known.warned:
+            why = "its time is over and nobody agreed to more: it is being opened"
+            data: dict[str, Json] = {"kind": lease.kind, "until": to_text(lease.until), "reason": why}
+            tx.append(incident, self._draft(lease, Kind.LEASE_EXPIRING, data))
 
     # ------------------------------------------------------------ writing
 
@@ -195,3 +214,9 @@ class LeaseLook:
 
     def _append(self, incident: str, lease: Lease, kind: Kind, data: dict[str, Json]) -> None:
         self.engine.ports.store.transact(lambda tx: tx.append(incident, self._draft(lease, kind, data)))
+
+
+def _open(action: Action[Any], _params: Any, context: Context) -> Proof | None:
+    """Take back the last change that the step meant to make; None when the journal knows of none."""
+    intended = context.status.step(context.step.key).intended
+    return action.undo(Change.from_data(intended[-1]), context) if intended else None

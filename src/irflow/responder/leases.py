@@ -46,6 +46,7 @@ class LeaseKeeper:
         """Start what is due for an incident; returns at once."""
         status, now = self._engine.status(incident), self._engine.ports.clock.now()
         due = [lease for lease in rules.kept(status) if now >= self._due(incident, lease)]
+        due += [lease for lease in rules.to_end(status, now) if now >= self._due(incident, lease, lease.until)]
         for target, leases in by_target(due):
             with self._lock:
                 if (incident, target) in self._busy:
@@ -53,9 +54,9 @@ class LeaseKeeper:
                 self._busy.add((incident, target))
             self._pool.submit(self._target, status, target, leases)
 
-    def _due(self, incident: str, lease: Lease) -> datetime:
+    def _due(self, incident: str, lease: Lease, first: datetime | None = None) -> datetime:
         watch = self._watched.get((incident, lease.kind, lease.target))
-        return watch.due if watch else rules.first_look(lease)
+        return watch.due if watch else first or rules.first_look(lease)
 
     def _target(self, status: IncidentStatus, target: str, leases: list[Lease]) -> None:
         try:
@@ -74,7 +75,11 @@ class LeaseKeeper:
         now = clock.now()
         for lease in held:  # also when what follows raises, it is not tried again at once
             self._remember(status.incident.id, lease, now, failed=True)
-        for one in self._look.look(status, held, renew=any(rules.renewable(lease, now) for lease in held)):
+        if status.step(held[0].step).short_s is not None:
+            found: tuple[Looked, ...] = tuple(self._look.end(status, lease) for lease in held)
+        else:
+            found = self._look.look(status, held, renew=any(rules.renewable(lease, now) for lease in held))
+        for one in found:
             self._learn(status.incident.id, one, clock.now())
 
     def _learn(self, incident: str, one: Looked, now: datetime) -> None:

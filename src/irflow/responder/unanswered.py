@@ -6,6 +6,7 @@ from functools import partial
 
 from irflow.core.engine import Engine
 from irflow.core.journal import Draft, Kind
+from irflow.core.leases import ends_by_itself
 from irflow.core.model import Json, to_text
 from irflow.core.playbook import Phase, Playbook
 from irflow.core.ports import Transaction
@@ -54,14 +55,17 @@ def _told(one: Unanswered, window: float) -> str:
 
 def _over(engine: Engine, status: IncidentStatus) -> bool:
     now = engine.ports.clock.now()
-    return any(now >= lease.until for lease in short_leases(status, list(status.leases.values())))
+    return any(
+        now >= lease.until and ends_by_itself(status, lease)
+        for lease in short_leases(status, list(status.leases.values()))
+    )
 
 
 def _end(engine: Engine, incident: str, tx: Transaction) -> None:
     """What the kernel has opened by now is not in force any more, and the question is open again."""
     status, now = fold(tx.events(incident)), engine.ports.clock.now()
     for lease in short_leases(status, list(status.leases.values())):
-        if now >= lease.until:
+        if now >= lease.until and ends_by_itself(status, lease):  # else the keeper of leases opens it
             why = "nobody agreed to it in time"
             data: dict[str, Json] = {"kind": lease.kind, "until": to_text(lease.until), "reason": why}
             tx.append(incident, Draft(Kind.LEASE_EXPIRED, engine.actor, data, lease.step, lease.target))

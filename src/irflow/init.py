@@ -38,7 +38,18 @@ notify:
 #                                 # location itself holds a password
 #   password: file:keys/backup.password
 #   keep_free_mb: 1024            # so much of the disk a repository on this machine never fills
-#   parallel: 2                   # backups at once; each needs about 150 MB of memory and a core
+#   parallel: 4                   # backups at once; each needs about 150 MB of memory and a core
+
+# Where SSH is dead: who cuts a host off instead. A program (request as JSON on its standard input) or a signed request;
+# each answers {"state": "isolated" or "open"} to isolate, release and status. docs/operations.md, "When SSH is dead".
+# hooks:
+#   core-switch:
+#     groups: [web]
+#     command: [/usr/local/sbin/cut-port, --site, dc1]
+#   cloud:
+#     hosts: [api-1]
+#     url: https://cloud.example/irflow
+#     key: file:keys/cloud.hook
 
 # responder:
 #   first_response: true          # contain in this warm process, before and without Prefect

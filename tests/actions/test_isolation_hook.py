@@ -138,6 +138,17 @@ def test_without_a_hook_a_dead_host_is_an_error_as_before() -> None:
         carry_out(about(None))
 
 
+def test_a_look_at_rules_that_this_step_holds_does_not_ask_the_hook_instead() -> None:
+    switch = Switch(cut=True)
+    with pytest.raises(HostUnreachable):
+        ISOLATE.observe(PARAMS, held(about(switch), "isolation"))
+    assert switch.calls == []
+    other = held(about(switch), "isolation")
+    lease = other.status.leases["isolation", "web-1"]
+    other.status.leases["isolation", "web-1"] = replace(lease, step="containment/another")
+    assert ISOLATE.observe(PARAMS, other)["hook"] == "switch", "a new run may"
+
+
 def test_a_host_with_ssh_is_never_cut_by_its_hook() -> None:
     switch = Switch()
     seen = ISOLATE.observe(PARAMS, about(switch, "state=absent\n"))

@@ -39,7 +39,9 @@ def list_(json: Json = False) -> None:
         rows = [
             _row(status, lease, now)
             for status in _open_ones(store)
-            for lease in (*status.leases.values(), *status.expired.values())
+            for lease in sorted(
+                (*status.leases.values(), *status.expired.values()), key=lambda one: (one.target, one.kind)
+            )
         ]
     if json:
         dump(rows)

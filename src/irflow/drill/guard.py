@@ -30,6 +30,7 @@ class Guard:
             [sys.executable, "-m", "irflow.drill.guard", str(home.absolute()), "temporary" if temporary else "stays"],
             stdin=subprocess.PIPE,
             start_new_session=True,  # what ends the drill's process group must not end it
+            preexec_fn=_ignore_signals,
         )
 
     def __enter__(self) -> Self:
@@ -42,10 +43,14 @@ class Guard:
         self._process.communicate(_OVER if error is None else None)
 
 
-def main(home: Path, temporary: bool) -> int:
-    """Wait for the end of the drill. Returns the exit status: 1 when something stayed."""
+def _ignore_signals() -> None:
+    """In the child before it is a program: what is ignored stays so, from its first moment on."""
     for number in _MANY:
         signal.signal(number, signal.SIG_IGN)
+
+
+def main(home: Path, temporary: bool) -> int:
+    """Wait for the end of the drill. Returns the exit status: 1 when something stayed."""
     if sys.stdin.buffer.read() == _OVER:
         return 0
     stayed = 0

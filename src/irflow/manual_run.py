@@ -48,9 +48,13 @@ class RunResult(PhaseResult):
 
 
 def prepare(
-    wired: Runtime, operator: Operator, runbook: str, arguments: Mapping[str, Json], incident: str | None
-) -> tuple[Incident, Plan]:
-    """The plan that a run would follow; nothing is written. Raises like planner.plan_runbook."""
+    wired: Runtime, operator: Operator, runbook: str, arguments: Mapping[str, Json], incident: str | None,
+    *, phase: str = "run-1",
+) -> tuple[Incident, Plan]:  # fmt: skip
+    """The plan that a run would follow; nothing is written. phase: its name in an incident of its own.
+
+    Raises like planner.plan_runbook.
+    """
     store = wired.engine.ports.store
     if incident is None:
         now = wired.engine.ports.clock.now()
@@ -62,7 +66,7 @@ def prepare(
             title=f"{runbook} run by {operator.name}",
             detected_at=now,
         )
-        return found, plan_runbook(wired.engine.catalog, found, runbook, arguments)
+        return found, plan_runbook(wired.engine.catalog, found, runbook, arguments, phase=phase)
     known = store.find_incident(incident)
     if known is None:
         raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
@@ -89,19 +93,22 @@ def begin(
     *,
     approve: bool,
     to_prefect: bool,
+    number: str = "",
 ) -> tuple[Incident, Plan]:
     """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
     A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
-    whose number another run has taken meanwhile.
+    whose number another run has taken meanwhile. number: of a new incident; empty for the journal's next one.
     """
 
     def work(tx: Transaction) -> tuple[Incident, Plan]:
         found, exact = incident, plan
         if not incident.number:
             hosts = tuple(dict.fromkeys(step.target for step in plan.steps if step.target))
-            found = tx.open_incident(incident.model_copy(update={"hosts": hosts}), f"operator:{operator.name}")
-            exact = plan_runbook(wired.engine.catalog, found, plan.steps[0].runbook, arguments)
+            found = tx.open_incident(
+                incident.model_copy(update={"hosts": hosts, "number": number}), f"operator:{operator.name}"
+            )
+            exact = plan_runbook(wired.engine.catalog, found, plan.steps[0].runbook, arguments, phase=plan.phase)
         elif exact.phase in (status := fold(tx.events(found.id))).phases:  # somebody else was faster by a moment
             exact = _plan(wired, status, plan.steps[0].runbook, arguments)
         record_plan(wired.engine, tx, exact)

@@ -235,6 +235,32 @@ def add_host(
 
 
 @app.command()
+def join(
+    local: Annotated[
+        str | None, typer.Argument(metavar="[LOCAL]", help="Name or file; all in turn if left out.")
+    ] = None,
+    incident: Annotated[str | None, typer.Argument(metavar="[INCIDENT]", help="An open one; else its own.")] = None,
+    who: As = None,
+) -> None:
+    """Make a run that had a journal of its own part of an incident. Example: irflow incidents join LOCAL-01K9Z"""
+    from irflow import breakglass
+    from irflow.adapters.wake import wake
+    from irflow.cli.decide import operator_of
+    from irflow.wiring import open_store
+
+    config = configuration()
+    operator = operator_of(config.operators, who)
+    with open_store(config.settings) as store:
+        chosen = [breakglass.find(config.settings, local)] if local else breakglass.waiting(config.settings)
+        for glass in chosen:
+            found = breakglass.join(config.settings, store, glass, incident, f"operator:{operator.name}")
+            say(f"{glass.name} is part of {found.number} now")
+    if not chosen:
+        say("nothing is waiting to be joined")
+    wake(config.settings.responder_socket)
+
+
+@app.command()
 def close(
     incident: Name,
     reason: Annotated[str, typer.Option(help="Why.")],

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irflow.cli.decide import operator_of
+from irflow.cli.decide import operator_of, show_plan
 from irflow.cli.incidents import As, Json
-from irflow.cli.output import dump, nobody_works, progress, runtime, say, table
+from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
 from irflow.cli.preview import looked_at, show, told, unknown
+
+if TYPE_CHECKING:
+    from irflow.core.incident import Incident
+    from irflow.core.plan import Plan
+    from irflow.manual_run import RunResult
+    from irflow.wiring import Runtime
 
 
 def add(app: typer.Typer) -> None:
@@ -30,44 +36,65 @@ def run(
     json: Json = False,
 ) -> None:
     """Run one runbook by itself. Example: irflow run isolate-host --param hosts=web-1 --local --yes"""
-    from irflow.core.errors import UsageError
+    from irflow import breakglass
     from irflow.manual_run import begin, prepare, run_here
 
-    arguments = {}
-    for text in param or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--param {text}: write K=V")
-        arguments[key] = value
-    with runtime("cli") as wired:
+    arguments = _arguments(param or [])
+    with breakglass.runtime(configuration(), local=local) as (wired, glass):
         operator = operator_of(wired.configuration.operators, who)
-        found, plan = prepare(wired, operator, runbook, arguments, incident)
+        if glass:
+            progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
+            progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
+        name, phase = (glass.name, glass.phase) if glass else ("", "run-1")
+        found, plan = prepare(wired, operator, runbook, arguments, None if glass else incident, phase=phase)
         if dry_run:
             ((_, previews),) = seen = looked_at(wired, found, (plan,))
             dump(told(plan, previews)) if json else show(plan, previews)
             raise typer.Exit(4 if unknown(seen) else 0)
-        found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local)
+        if glass and plan.people and not yes:  # nobody could say so later
+            show_plan(plan)
+            yes = typer.confirm("Approve this in your own role?", abort=True, err=True)
+        found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local, number=name)
         if not local:
-            if json:
-                dump({"incident": found.number, "state": "requested", "phase": plan.phase, "steps": []})
-            else:
-                say(f"{found.number}: {plan.phase} is on its way; see irflow incidents show {found.number}")
-            nobody_works(wired.configuration)
+            _requested(wired, found, plan, json)
             return
         progress(f"{found.number}: running {runbook} here")
+        if glass:
+            breakglass.mean(wired, glass, found, incident)
         result = run_here(wired, found, plan)
+        if glass:
+            breakglass.seal(wired)
+    _show_result(found, runbook, result, json)
+    raise typer.Exit(result.exit_code)
+
+
+def _arguments(texts: list[str]) -> dict[str, str]:
+    from irflow.core.errors import UsageError
+
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--param {text}: write K=V")
+        found[key] = value
+    return found
+
+
+def _requested(wired: Runtime, incident: Incident, plan: Plan, json: bool) -> None:
+    if json:
+        dump({"incident": incident.number, "state": "requested", "phase": plan.phase, "steps": []})
+    else:
+        say(f"{incident.number}: {plan.phase} is on its way; see irflow incidents show {incident.number}")
+    nobody_works(wired.configuration)
+
+
+def _show_result(incident: Incident, runbook: str, result: RunResult, json: bool) -> None:
     rows = [(key, one.state.value, one.detail) for key, one in result.steps.items()]
     if json:
-        dump(
-            {
-                "incident": found.number,
-                "state": result.state,
-                "steps": [{"key": key, "state": state, "detail": detail} for key, state, detail in rows],
-            }
-        )
+        steps = [{"key": key, "state": state, "detail": detail} for key, state, detail in rows]
+        dump({"incident": incident.number, "state": result.state, "steps": steps})
     else:
-        table(f"{found.number} {runbook}: {result.state}", ("step", "state", "detail"), rows)
-    raise typer.Exit(result.exit_code)
+        table(f"{incident.number} {runbook}: {result.state}", ("step", "state", "detail"), rows)
 
 
 def respond(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from irflow.core.incident import TARGETS, Incident
+from irflow.core.joining import import_state
 from irflow.core.journal import Event, Kind
 from irflow.core.lease_folds import LEASE_FOLDS, end, end_of_step, grant
 from irflow.core.plan import Approval, Plan, PlanStep
@@ -247,6 +248,12 @@ def _closed(status: IncidentStatus, event: Event) -> None:
     status.closed_at, status.closed_seq = event.moment, event.seq
 
 
+def _joined(status: IncidentStatus, event: Event) -> None:
+    """What a local run did is part of this incident from here on."""
+    import_state(status, event.data["state"], event.seq)
+    status.joined.add(event.data["hash"])
+
+
 FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.ALERT_RECEIVED: lambda status, event: status.alerts.append(event.data),
     Kind.PHASE_PLANNED: _planned,
@@ -272,5 +279,6 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.CLOCK_WARNED: lambda status, event: status.clock_marks.add((event.data["clock"], event.data["mark"])),
     Kind.CLOCK_BREACHED: lambda status, event: status.clock_marks.add((event.data["clock"], event.data["mark"])),
     Kind.INCIDENT_CLOSED: _closed,
+    Kind.CHAIN_JOINED: _joined,
     **LEASE_FOLDS,
 }

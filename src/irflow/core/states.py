@@ -119,7 +119,10 @@ class Lease:
 
 @dataclass
 class IncidentStatus:
-    """All that the journal says of one incident. expired: leases that ran out though nobody wanted them to."""
+    """All that the journal says of one incident.
+
+    expired: leases that ran out though nobody wanted them to. joined: heads of the local journals that are part of it.
+    """
 
     incident: Incident
     phases: dict[str, PhaseStatus] = field(default_factory=dict)
@@ -131,6 +134,7 @@ class IncidentStatus:
     documents: list[dict[str, Json]] = field(default_factory=list)
     evidence: list[dict[str, Json]] = field(default_factory=list)
     clock_marks: set[tuple[str, str]] = field(default_factory=set)
+    joined: set[str] = field(default_factory=set)
     acknowledged_at: datetime | None = None
     closed_at: datetime | None = None
     closed_seq: int = 0

@@ -84,7 +84,8 @@ def plan_undo(
     look = _Look(status, actions, held or {})
     known = [one for one in status.steps.values() if step in (None, one.key)]
     chosen = [(one, one.planned) for one in known if one.planned is not None and _matters(look, one, one.planned)]
-    chosen.sort(key=lambda one: one[0].intended_seq, reverse=True)
+    # Steps of a local run that was joined share the number of the event that joined it; epochs are near the time.
+    chosen.sort(key=lambda one: (one[0].intended_seq, one[0].epoch), reverse=True)
     stays = {one.key: why for one, planned in chosen if (why := _stays(look, one, planned))}
     steps = _ordered(look, [one for one in chosen if one[0].key not in stays])
     guarded = sorted({one.target for one in steps if _guarded(inventory, one.target)})

@@ -6,6 +6,7 @@ import logging
 import threading
 
 from irflow.adapters.wake import WakeSocket
+from irflow.breakglass import join_all
 from irflow.config import Settings
 from irflow.core.engine import Engine
 from irflow.core.errors import IrflowError
@@ -32,6 +33,7 @@ class Responder:
         self._outbox = Outbox(engine, self._first, starter, channel, respond=settings.responder.first_response)
         self._leases = LeaseKeeper(engine)
         self._signed: dict[str, int] = {}
+        self._not_joined: set[str] = set()
         self._stop = threading.Event()
 
     def run(self, *, ready: threading.Event | None = None) -> None:
@@ -62,6 +64,7 @@ class Responder:
             self._outbox.take()
             store = self._engine.ports.store
             if store.lead("reconciler", self._engine.owner, ttl_s=LEADER_TTL_S):
+                join_all(self._settings, store, self._engine.actor, given_up=self._not_joined)
                 halted = store.halted() is not None
                 for incident, _ in store.incidents(closed=False, limit=1000):
                     self._tend(incident.id, halted=halted)

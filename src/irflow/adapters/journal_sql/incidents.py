@@ -13,10 +13,13 @@ _OLDEST_FIRST = (incidents.c.year, incidents.c.serial)
 
 
 def give_number(connection: Connection, incident: Incident, year: int) -> Incident:
-    """The incident with the year's next number, indexed. Needs the write lock: that is why no number is missing."""
+    """The incident with the year's next number, indexed. Needs the write lock: that is why no number is missing.
+
+    A number that it has already is kept: a local run's journal cannot know the next one.
+    """
     last = connection.execute(select(func.max(incidents.c.serial)).where(incidents.c.year == year)).scalar()
     serial = (last or 0) + 1
-    numbered = incident.model_copy(update={"number": f"IR-{year}-{serial:04d}"})
+    numbered = incident.model_copy(update={"number": incident.number or f"IR-{year}-{serial:04d}"})
     connection.execute(
         insert(incidents),
         {

@@ -113,7 +113,7 @@ class BackupSettings(Noun):
     repository: str = ""
     password: str = ""
     keep_free_mb: int = Field(default=1024, ge=0)
-    parallel: int = Field(default=2, ge=1, le=64)
+    parallel: int = Field(default=4, ge=1, le=64)
 
     @property
     def location_is_secret(self) -> bool:

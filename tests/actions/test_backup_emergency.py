@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from irflow.actions import load_actions
 from irflow.actions._backup import BackupParams, decoded, file_name, in_words, report
 from irflow.actions.backup_emergency import BackupEmergency
 from irflow.core.action import Change, Context, Proof
+from irflow.core.alert import Trust
 from irflow.core.backups import Stored
 from irflow.core.errors import (
     ConnectionLost,
@@ -22,9 +24,12 @@ from irflow.core.errors import (
     OutputTooLarge,
     RepositoryLocked,
 )
+from irflow.core.planner import Catalog, plan_runbook
 from irflow.core.ports import Completed, Streamed
+from irflow.core.runbook import Runbook
 from tests.fakes.backups import FakeBackups
 from tests.fakes.remote import context as context_of
+from tests.fakes.world import PlainExpressions
 
 TAR = b"line\n" * 1000
 PARAMS = BackupParams(host="web-1", paths=("/etc", "/srv"), databases=("shop",))
@@ -137,6 +142,26 @@ def test_the_plan_says_what_goes_where_and_about_how_much() -> None:
 def test_it_reads_only_and_cannot_be_taken_back() -> None:
     assert (BackupEmergency.mutates, BackupEmergency.reversible) == (False, False)
     assert BackupEmergency.irreversible_because
+
+
+@pytest.mark.parametrize(
+    ("trust", "flags", "people"),
+    [
+        (Trust.VERIFIED, {}, 0), (Trust.UNVERIFIED, {}, 1), (Trust.VERIFIED, {"protected": True}, 0),
+        (Trust.VERIFIED, {"own": True}, 0),
+    ],
+)  # fmt: skip
+def test_nobody_is_asked_unless_the_sender_is_not_verified(trust: Trust, flags: dict[str, Any], people: int) -> None:
+    about = context_of(**flags)
+    runbook = Runbook.model_validate(
+        {
+            "runbook": "save", "title": "t",
+            "steps": [{"id": "b", "title": "t", "action": "backup.emergency", "with": PARAMS.model_dump()}],
+        }
+    )  # fmt: skip
+    catalog = Catalog({}, {"save": runbook}, load_actions(), about.ports.inventory, PlainExpressions())
+    (step,) = plan_runbook(catalog, about.incident.model_copy(update={"trust": trust}), "save", {}).steps
+    assert step.people == people, step.reasons
 
 
 def test_what_is_saved_already_is_not_saved_again_but_read_back_again() -> None:

@@ -94,6 +94,29 @@ def test_evidence_waits_for_a_cut_elsewhere_but_not_for_ever() -> None:
         assert began.wait(10)
 
 
+def test_long_work_everywhere_leaves_a_slot_for_a_cut() -> None:
+    slots = Slots(4, Hand())
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def backup() -> None:
+        with slots.hold(Rank.OTHER):
+            begun.release()
+            assert go.wait(10)
+
+    with ThreadPoolExecutor(5) as pool:
+        for _ in range(4):
+            pool.submit(backup)
+        for _ in range(3):
+            assert begun.acquire(timeout=10)
+        while not slots.waiting:
+            threading.Event().wait(0.001)
+        try:
+            with slots.hold(Rank.CUT):
+                assert slots.waiting == 1
+        finally:
+            go.set()
+
+
 def test_never_more_than_the_given_number_at_once() -> None:
     slots = Slots(3, Hand())
     lock = threading.Lock()

@@ -2,7 +2,8 @@
 
 Run as `python -m tests.services.engine_process HOME INCIDENT [record FILE | die CALL | pause CALL]`. Where it dies is
 said by IRFLOW_FAULT, as in production. `record` writes the fault points it passes; `die` and `pause` kill or stop it
-around a call to the host: `before:isolate.sh apply`, `after:isolate.sh confirm`.
+around a call to the host: `before:isolate.sh apply`, `after:isolate.sh confirm`, or while its output is handed on:
+`during:backup.sh tar`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from irflow.adapters.threads import ThreadExecutor
 from irflow.core.inventory import Host
 from irflow.core.phase import execute
 from irflow.core.playbook import Phase
-from irflow.core.ports import Completed, Shell
+from irflow.core.ports import Completed, Shell, Streamed
 
 SIGNALS = {"die": signal.SIGKILL, "pause": signal.SIGSTOP}
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,21 @@ class StruckShell:
         call = f"{script} {args[0] if args else ''}"
         self._strike(f"before:{call}")
         done = self._shell.run(host, script, args, **options)
+        self._strike(f"after:{call}")
+        return done
+
+    def stream(
+        self, host: Host, script: str, args: Sequence[str] = (), *, sink: Callable[[bytes], object], **options: Any
+    ) -> Streamed:
+        """Also struck in the middle, when the first piece has come: `during:backup.sh tar`."""
+        call = f"{script} {args[0] if args else ''}"
+
+        def struck(piece: bytes) -> None:
+            sink(piece)
+            self._strike(f"during:{call}")
+
+        self._strike(f"before:{call}")
+        done = self._shell.stream(host, script, args, sink=struck, **options)
         self._strike(f"after:{call}")
         return done
 

@@ -14,6 +14,10 @@ CONFIRM_AFTER_S = 15.0
 STAND_BACK_S = 5.0
 """How long other work stands back while cuts are under way; a hung host must not hold up everybody's evidence."""
 
+KEPT_FREE = 4
+"""One slot in so many is never given to other work: a backup may hold its slot for an hour, and the cuts of the next
+incident must not wait for it."""
+
 
 class Rank(IntEnum):
     """How urgent a piece of work is.
@@ -85,8 +89,12 @@ class Slots:
             ticket.turn.set()
 
     def _may(self, ticket: _Ticket) -> bool:
+        if ticket.rank is not Rank.OTHER:
+            return True
+        if self._held[Rank.OTHER] >= self.count - self.count // KEPT_FREE:
+            return False
         busy = self._held[Rank.CUT] + self._held[Rank.CONFIRM]
-        return ticket.rank is not Rank.OTHER or not busy or self._monotonic() - ticket.since > STAND_BACK_S
+        return not busy or self._monotonic() - ticket.since > STAND_BACK_S
 
     def _urgency(self, ticket: _Ticket) -> int:
         late = ticket.rank is Rank.CONFIRM and self._monotonic() - ticket.since > CONFIRM_AFTER_S

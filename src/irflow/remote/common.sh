@@ -107,3 +107,30 @@ fence() { # NAME, the scope or, where steps of one scope run side by side, one o
 	printf '%s %s\n' "$epoch" "$step" >"$fence_file.new"
 	mv "$fence_file.new" "$fence_file"
 }
+
+# ---------------------------------------------------------------- what is in force
+
+seconds() { # 1d2h3m4s5ms -> total, in whole seconds
+	text=$1 total=0
+	case $text in *ms) text=${text%ms} && text=${text%"${text##*[!0-9]}"} ;; esac
+	for unit_size in d:86400 h:3600 m:60 s:1; do
+		case $text in *"${unit_size%:*}"*)
+			total=$((total + ${text%%"${unit_size%:*}"*} * ${unit_size#*:}))
+			text=${text#*"${unit_size%:*}"}
+			;;
+		esac
+	done
+}
+
+foreign_rules() { # all rules of nft but irflow's own tables, which other steps may add and take away meanwhile
+	ruleset=$(nft -s list ruleset) || die 65 "nft cannot list the ruleset"
+	printf '%s\n' "$ruleset" | sed '/^table inet irflow/,/^}/d'
+}
+
+boot_mark() { # which boot this is: a container shares its machine's boot_id, so process 1 counts as well
+	boot=unknown first=''
+	{ read -r boot </proc/sys/kernel/random/boot_id && read -r first </proc/1/stat; } 2>/dev/null || :
+	# shellcheck disable=SC2086 # splitting at the blanks is the point
+	set -- ${first##*) }
+	printf 'boot=%s-%s\n' "$boot" "${20-0}"
+}

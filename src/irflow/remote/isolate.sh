@@ -22,7 +22,7 @@ unit=/etc/systemd/system/irflow-isolation.service
 verb=${1:-status}
 [ $# -eq 0 ] || shift
 epoch='' step='' spec=none deadman=60 ttl='' rules='' management='' allow='' backend=none
-drift='' before='' confirmed='' now=0
+drift='' confirmed='' now=0
 newline='
 '
 
@@ -82,18 +82,6 @@ choose_backend() {
 }
 
 # ---------------------------------------------------------------- nftables
-
-seconds() { # 1d2h3m4s5ms -> total, in whole seconds
-	text=$1 total=0
-	case $text in *ms) text=${text%ms} && text=${text%"${text##*[!0-9]}"} ;; esac
-	for unit_size in d:86400 h:3600 m:60 s:1; do
-		case $text in *"${unit_size%:*}"*)
-			total=$((total + ${text%%"${unit_size%:*}"*} * ${unit_size#*:}))
-			text=${text#*"${unit_size%:*}"}
-			;;
-		esac
-	done
-}
 
 nft_look() { # fills state left kind spec_seen dropped_packets dropped_bytes rules_seen from $listing
 	state=absent left=0 kind='' spec_seen='' dropped_packets=0 dropped_bytes=0 rules_seen='' plain='' armed='' in_armed=0
@@ -199,20 +187,9 @@ nft_table() { # elements of the armed set, maybe none -> table
 }"
 }
 
-nft_before() { # the ruleset without our own table -> before
-	before=$(nft -s list ruleset) || die 65 "nft cannot list the ruleset"
-	case $newline$before in *"${newline}table inet irflow {"*)
-		head_=$newline$before && head_=${head_%%"${newline}table inet irflow {"*}
-		tail_=${before#*table inet irflow \{} && tail_=${tail_#*"$newline}"}
-		before=${head_#"$newline"}$tail_
-		;;
-	esac
-}
-
 nft_apply() {
 	case $state in absent | expired)
-		nft_before
-		printf '%s\n' "$before" >$state_dir/before.nft
+		foreign_rules >$state_dir/before.nft
 		;;
 	esac
 	fresh='create table inet irflow'
@@ -241,7 +218,7 @@ nft_undo() {
 	fi
 	[ -f $state_dir/before.nft ] || return 0
 	restored=changed_meanwhile
-	[ "$(nft -s list ruleset)" != "$(cat $state_dir/before.nft)" ] || restored=identical
+	[ "$(foreign_rules)" != "$(cat $state_dir/before.nft)" ] || restored=identical
 }
 
 # ---------------------------------------------------------------- iptables: weaker (wall clock, two transactions)
@@ -328,7 +305,7 @@ ipt_rules() { # tool -> rules_: the chains
 ipt_plain() { # all rules but ours, without counters and empty chains
 	families
 	for tool in $each; do
-		"$tool-save" | sed -n 's/\[[0-9:]*\]//; /IRFLOW_/d; /^:.* ACCEPT/d; /^[-:]/p'
+		"$tool-save" | sed -n 's/\[[0-9:]*\]//; /IRFLOW_/d; /IRBLOCK_/d; /^:.* ACCEPT/d; /^[-:]/p'
 	done
 }
 
@@ -436,14 +413,6 @@ look() {
 	nft*) nft_look ;;
 	iptables*) ipt_look ;;
 	esac
-}
-
-boot_mark() { # which boot this is: a container shares its machine's boot_id, so process 1 counts as well
-	boot=unknown first=''
-	{ read -r boot </proc/sys/kernel/random/boot_id && read -r first </proc/1/stat; } 2>/dev/null || :
-	# shellcheck disable=SC2086 # splitting at the blanks is the point
-	set -- ${first##*) }
-	printf 'boot=%s-%s\n' "$boot" "${20-0}"
 }
 
 report() {

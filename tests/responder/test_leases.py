@@ -196,7 +196,7 @@ def test_drift_is_mended_journalled_and_told(one: Watch) -> None:
     one.tick(60)
     assert "a" in one.kernel.until
     assert one.kinds() == [Kind.LEASE_DRIFTED, Kind.LEASE_RENEWED]
-    assert one.told() == [f"{one.incident.number}: hold of a: gone; cut again"]
+    assert one.told() == [f"{one.incident.number}: hold of a: gone; in force again"]
     (lease,) = one.status.leases.values()
     assert (lease.drift, lease.drifted_at) == ("gone", one.clock.now())
 
@@ -241,7 +241,7 @@ def test_people_hear_before_a_lease_runs_out_and_when_it_has_and_it_is_cut_again
     one.kernel.dead.clear()
     one.tick(600)
     assert one.kinds()[-2:] == [Kind.LEASE_DRIFTED, Kind.LEASE_RENEWED]
-    assert one.told()[-1].endswith("hold of a: expired; cut again")
+    assert one.told()[-1].endswith("hold of a: expired; in force again")
     assert one.status.expired == {}
 
 
@@ -325,7 +325,7 @@ def test_a_reconciliation_by_hand_sees_everything_whatever_the_schedule(tmp_path
     look = LeaseLook(watch.here.engine, "irflow:cli", 1.0)
     found = look_at_all(look, [watch.status], parallel=8)
     assert [(one.lease.target, one.finding.value, one.done) for _, one in found] == [
-        ("a", "as recorded", ""), ("b", "gone", "cut again"), ("c", "unreachable", ""),
+        ("a", "as recorded", ""), ("b", "gone", "in force again"), ("c", "unreachable", ""),
     ]  # fmt: skip
 
 

@@ -69,6 +69,10 @@ def open_items(status: IncidentStatus, timers: Sequence[Clock], now: datetime) -
         f"{one.target} is held by {one.kind} until {one.until:%Y-%m-%d %H:%M:%S} UTC, or longer while this is open"
         for one in status.leases.values()
     ]
+    items += [
+        f"{one.kind} of {one.target} ran out at {one.until:%Y-%m-%d %H:%M:%S} UTC, so it may be open"
+        for one in status.expired.values()
+    ]
     items += [f"{name} is not in the inventory, so nothing was done on it" for name in status.incident.unknown_hosts]
     for name in Phase if status.open else ():
         phase = status.phases.get(name)

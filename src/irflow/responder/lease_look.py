@@ -109,7 +109,8 @@ class LeaseLook:
                 finding = Finding.CHANGED
             grant = granted.get(lease.kind)
             until = from_text(str(grant["until"])) if grant else lease.until
-            done = ("cut again" if finding.drift else "renewed") if grant and proof.passed else ""
+            again = "cut again" if lease.kind.startswith("isolation") else "in force again"
+            done = (again if finding.drift else "renewed") if grant and proof.passed else ""
             found.append(Looked(lease, finding, done, wrong, until, in_force=bool(grant) and proof.passed))
         self._record(incident, found, granted, {"facts": facts, **({"asked_s": for_s} if for_s else {})})
         return tuple(found)

@@ -114,6 +114,18 @@ def test_a_command_that_does_not_end_is_cut_with_everything_it_started(lab: Lab)
     assert "sleep 4242" not in on(lab, lab.hosts[0], "ps -e -o args=")
 
 
+def test_a_callers_strict_umask_is_not_the_hosts(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with Lab.up(1, tmp_path / "run", level=Level.ROOT) as strict:
+            assert os.umask(0o077) == 0o077
+            assert login(strict, strict.hosts[0], "attacker", "mallory", "id -un; umask") == (0, "mallory\n0022")
+            assert on(strict, strict.hosts[0], "umask") == "0022\n"
+            assert strict.layout.keys.stat().st_mode & 0o077 == 0
+    finally:
+        os.umask(before)
+
+
 def test_a_running_lab_is_found_again_and_not_made_twice(lab: Lab) -> None:
     again = Lab.load(lab.layout.run_dir)
     assert again.hosts == lab.hosts

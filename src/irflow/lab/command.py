@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from irflow.core.errors import DeadlineExceeded, ServiceMissing
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOST_UMASK = 0o022
 HOST_ENVIRONMENT: Mapping[str, str] = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"}
 
 
@@ -38,6 +39,7 @@ def run(
         stderr=subprocess.PIPE,
         start_new_session=True,
         env=environment,
+        umask=HOST_UMASK,
     ) as child:
         try:
             out, err = child.communicate(stdin, timeout=timeout_s)

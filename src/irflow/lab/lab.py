@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,7 @@ class Lab:
         ladder.require(wanted)
         layout = Layout(run_dir.absolute(), inside=wanted is Level.USERNS)
         maker = loopback if wanted is Level.LOOPBACK else real
-        with state.lock(layout.run_dir):
+        with state.lock(layout.run_dir), _host_umask():
             _refuse_live(layout)
             sweep.remove(layout)
             try:
@@ -210,6 +211,16 @@ def down(run_dir: Path) -> None:
     with state.lock(layout.run_dir):
         sweep.remove(layout)
         shutil.rmtree(layout.run_dir)
+
+
+@contextmanager
+def _host_umask() -> Iterator[None]:
+    """What the hosts' accounts must read is readable, whatever the caller's umask is."""
+    before = os.umask(command.HOST_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _refuse_live(layout: Layout) -> None:

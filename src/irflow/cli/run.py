@@ -115,4 +115,5 @@ def respond(
         dump(answer)
     else:
         for one in answer["alerts"]:
-            say(f"alert {one['alert_id']} -> incident {one['incident_id'] or '-'}")
+            again = f", which has it already as alert {one['duplicate_of']}" if one["duplicate_of"] else ""
+            say(f"alert {one['alert_id']} -> incident {one['incident_id'] or '-'}{again}")

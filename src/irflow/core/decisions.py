@@ -48,7 +48,8 @@ def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
     if not asked:
         where = f" in {phase}" if phase else ""
         raise Refused(
-            f"no plan of {status.incident.number} waits for an approval{where}", hint="See irflow incidents show"
+            f"no plan of {status.incident.number} waits for an approval{where}{_answered(status, plans)}",
+            hint=f"See irflow incidents show {status.incident.number}",
         )
     if asked[0].phase in outdated:
         raise Refused(
@@ -56,6 +57,15 @@ def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
             hint=f"A new one is made as soon as a responder runs; look: irflow plan {status.incident.number}",
         )
     return asked[0]
+
+
+def _answered(status: IncidentStatus, plans: list[Plan]) -> str:
+    """Who said yes to the plans in force already: whoever comes second wants to know."""
+    digests = {plan.digest: plan.phase for plan in plans}
+    yes = [one for one in status.approvals if one.digest in digests]
+    if not yes:
+        return ""
+    return "; " + ", ".join(f"{one.operator} approved {digests[one.digest]} at {to_text(one.at)[:19]}Z" for one in yes)
 
 
 def _waits(step: StepStatus) -> bool:

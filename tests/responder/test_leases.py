@@ -310,6 +310,7 @@ def test_all_hosts_are_looked_at_at_once_and_a_hung_one_delays_no_other(tmp_path
         if watch.kernel.at_once == len(names):
             break
         threading.Event().wait(0.01)
+    watch.clock.move(120)
     watch.keeper.keep(watch.incident.id)
     watch.kernel.gate.set()
     watch.settle()

@@ -242,6 +242,19 @@ def test_a_second_run_changes_nothing() -> None:
     assert switch.verbs.count("isolate") == 1
 
 
+def test_after_a_death_between_cut_and_outcome_the_next_run_still_knows_how_the_host_answered() -> None:
+    switch = Switch()
+    made = about(switch)
+    (change,) = ISOLATE.plan(PARAMS, ISOLATE.observe(PARAMS, made))
+    made.status.steps[made.step.key] = StepStatus(made.step.key, "web-1", intended=(change.to_data(),))
+    ISOLATE.apply(change, made)
+    changes, proof = carry_out(made)
+    assert changes == ()
+    assert proof.passed
+    assert proof.facts["answers_before"] == {"22": "refused", "9": "refused"}
+    assert ISOLATE.undo(change, made).passed
+
+
 def test_a_renewal_asks_the_hook_again_and_does_not_try_ssh() -> None:
     switch = Switch(cut=True)
     made = held(about(switch, AssertionError("SSH was tried")))

@@ -100,10 +100,9 @@ def observe(context: Context, name: str, lease_s: float, why: str) -> dict[str, 
     """What the hook says, and how the host answers. why: what is wrong with SSH."""
     standing, answers = ask(context, name, "status"), knock(context)
     left = standing.left_s(context.ports.clock.now())
-    known = context.status.step(context.step.key).outcome.get("facts", {})
     return {
         "hook": name, "why": why, "state": standing.state, "left_s": left, "lease": lease_s, "answers": answers,
-        "answers_before_cut": known.get("answers_before", answers),
+        "answers_before_cut": answers_before(context) or answers,
     }  # fmt: skip
 
 
@@ -205,11 +204,16 @@ def prove_open(context: Context, name: str, was: str, before: dict[str, str]) ->
 
 
 def answers_before(context: Context) -> dict[str, str]:
-    """How the host answered before a hook cut it off, as the journal has it; empty when it does not know."""
+    """How the host answered before a hook cut it off, as the journal has it; empty when it does not know.
+
+    Also what was intended counts: an engine may have died between the cut and its outcome.
+    """
     for step in list(context.status.steps.values()):
-        found = step.outcome.get("facts", {}).get("answers_before")
-        if step.target == context.the_host().name and found:
-            return dict(found)
+        if step.target == context.the_host().name:
+            known = [step.outcome.get("facts", {}), *(change["data"] for change in step.intended)]
+            for one in known:
+                if one.get("answers_before") and not dark(one["answers_before"]):
+                    return dict(one["answers_before"])
     return {}
 
 

@@ -345,19 +345,55 @@ def test_a_host_that_left_the_inventory_keeps_its_step_on_the_board(tmp_path: Pa
     assert undo(here, incident)[0].gone
 
 
-def test_what_another_open_incident_holds_too_is_left_to_it(tmp_path: Path) -> None:
-    here = world(tmp_path, host("a"))
-    first, second = here.incident("a"), here.incident("a")
+def leased(here: World, incident: Incident, *, changed: bool) -> None:
+    """Write a journal in which the host was cut off, or found cut off, and is held."""
     until = "2036-01-01T00:00:00.000000Z"
     lease: dict[str, Json] = {"kind": "isolation", "until": until, "seconds": 60.0}
-    for one in (first, second):
-        did(here, one, [planned(CUT_A, "a")])
-        event = Draft(Kind.LEASE_RENEWED, "test", lease, CUT_A, "a")
-        here.store.transact(lambda tx, at=one.id, draft=event: tx.append(at, draft))  # type: ignore[misc]
-    shown = seen(here, first)
-    assert shown.steps == ()
-    assert [one.reason for one in shown.left] == [f"{second.number} needs the isolation of a too"]
-    undo(here, first)
+    did(here, incident, [planned(CUT_A, "a")] if changed else [])
+    drafts = [] if changed else [plan_of(incident, planned(CUT_A, "a"))]
+    outcome: dict[str, Json] = {"outcome": "done" if changed else "noop", "facts": {"n": changed}, "leases": [lease]}
+    drafts.append(Draft(Kind.STEP_OUTCOME, "test", outcome, CUT_A, "a", 1))
+    here.store.transact(lambda tx: tx.append(incident.id, *drafts))
+
+
+def test_what_another_open_incident_needs_too_stays_in_force_for_that_one_which_takes_it_back_later(
+    tmp_path: Path,
+) -> None:
+    here = world(tmp_path, host("a"))
+    first, second = here.incident("a"), here.incident("a")
+    leased(here, first, changed=True)
+    leased(here, second, changed=False)
+    (result,) = undo(here, first)
+    assert (result.state, result.detail) == (
+        State.UNDONE, f"stays in force for {second.number}, which needs it too"
+    )  # fmt: skip
     assert not here.hosts.calls
-    with pytest.raises(Refused, match="still in force"):
-        here.store.transact(lambda tx: decisions.close(tx, first.id, COMMANDER, "over"))
+    here.store.transact(lambda tx: decisions.close(tx, first.id, COMMANDER, "nothing", false_positive=True))
+    assert list(here.engine.status(second.id).leases) == [("isolation", "a")]
+    (result,) = undo(here, second)
+    assert result.gone
+    assert here.hosts.calls == [("undo", "a")]
+    assert not here.engine.status(second.id).leases
+
+
+def test_an_incident_that_only_found_a_host_cut_off_leaves_it_to_the_one_that_did_it(tmp_path: Path) -> None:
+    here = world(tmp_path, host("a"))
+    first, second = here.incident("a"), here.incident("a")
+    leased(here, first, changed=True)
+    leased(here, second, changed=False)
+    undo(here, second)
+    assert not here.hosts.calls
+    here.store.transact(lambda tx: decisions.close(tx, second.id, COMMANDER, "nothing"))
+    assert undo(here, first)[0].gone
+    assert here.hosts.calls == [("undo", "a")]
+
+
+def test_what_was_in_force_before_everything_and_nobody_else_did_is_left_and_named(tmp_path: Path) -> None:
+    here = world(tmp_path, host("a"))
+    incident = here.incident("a")
+    leased(here, incident, changed=False)
+    shown = seen(here, incident)
+    assert shown.steps == ()
+    assert [one.reason for one in shown.left] == [
+        "it found everything in force already and changed nothing itself: release it by its own runbook"
+    ]

@@ -35,6 +35,8 @@ STYLES = {
     "refused": "bold red",
     "unknown": "bold red",
     "undo_failed": "bold red",
+    "undone": "green",
+    "undoing": "yellow",
     "awaiting_approval": "bold yellow",
     "open": "yellow",
     "running": "yellow",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from irflow.core.approvals import Operator
     from irflow.core.incident import Incident
     from irflow.core.taking_back import UndoResult
-    from irflow.core.undo import UndoPlan
+    from irflow.core.undo import UndoPlan, UndoStep
     from irflow.undoing import Undone
     from irflow.wiring import Runtime
 
@@ -88,12 +88,18 @@ def show_undo(incident: Incident, plan: UndoPlan) -> None:
         table(
             f"{incident.number}: to be taken back, in this order, digest {plan.digest}\n{people}",
             ("step", "target", "what it changed"),
-            [(one.key, one.target or "-", "; ".join(each["summary"] for each in one.changes)) for one in plan.steps],
+            [(one.key, one.target or "-", _what(one)) for one in plan.steps],
         )
     for left in plan.left:
         say(f"stays: {left.key}: {left.reason}")
     if plan.dropped:
         say(f"not done any more: {', '.join(plan.dropped)}")
+
+
+def _what(step: UndoStep) -> str:
+    if step.heir:
+        return f"stays in force for {step.heir.number}, which needs it too"
+    return "; ".join(each["summary"] for each in step.changes)
 
 
 def _planned(incident: Incident, plan: UndoPlan) -> dict[str, Any]:

@@ -195,6 +195,14 @@ def _outcome(status: IncidentStatus, event: Event) -> None:
         end(status, kind, event.target)
 
 
+def _inherited(status: IncidentStatus, event: Event) -> None:
+    """What another incident had changed is to be taken back here; what was found there is known here."""
+    step = _step(status, event)
+    step.intended = (*event.data["changes"], *step.intended)
+    step.intended_seq = step.intended_seq or (event.seq if step.intended else 0)
+    step.outcome = {**step.outcome, "facts": {**event.data["facts"], **step.outcome.get("facts", {})}}
+
+
 def _retry(status: IncidentStatus, event: Event) -> None:
     step = _step(status, event)
     step.state = State.PENDING
@@ -269,6 +277,7 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.MANUAL_ANSWERED: _manual,
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,
+    Kind.STEP_INHERITED: _inherited,
     Kind.STEP_RETRY: _retry,
     Kind.UNDO_REQUESTED: _undo_requested,
     Kind.UNDO_INTENT: _undo_begun,

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     RUN_ENDED = "run.ended"
     STEP_INTENT = "step.intent"
     STEP_OUTCOME = "step.outcome"
+    STEP_INHERITED = "step.inherited"
     STEP_RETRY = "step.retry"
     UNDO_REQUESTED = "undo.requested"
     UNDO_INTENT = "undo.intent"

@@ -125,6 +125,7 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.RUN_ENDED: lambda data: f"a run of {data.get('phase')} ended",
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,
+    Kind.STEP_INHERITED: lambda data: f"this incident's alone from now on; {data.get('from')} had done it",
     Kind.STEP_RETRY: lambda data: f"{data.get('operator', 'a person')} lets it run again",
     Kind.UNDO_REQUESTED: lambda data: (
         f"{_joined(data.get('operators'))} take back {len(data.get('steps', ()))} steps{_after(data.get('reason'))}"

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from irflow.core.action import Action, Change, Check, Context, Proof
@@ -27,7 +28,7 @@ from irflow.core.model import Json
 from irflow.core.planner import COMMANDER, Catalog
 from irflow.core.ports import Claim, Store, Transaction
 from irflow.core.status import State, fold
-from irflow.core.undo import PHASE, UndoPlan, UndoStep, plan_undo
+from irflow.core.undo import PHASE, Heir, UndoPlan, UndoStep, plan_undo
 
 _NO_USE_TO_GO_ON = (HostUnreachable, HostKeyUnknown, HostKeyChanged, LoginFailed, OutcomeUnknown)
 """After these the same host is not asked to take back the rest of a step."""
@@ -59,13 +60,13 @@ class UndoResult:
         return self.state is State.UNDONE
 
 
-def held_elsewhere(store: Store, incident: str) -> dict[tuple[str, str], str]:
-    """Numbers of the other open incidents by the leases (kind, target) that they hold."""
+def held_elsewhere(store: Store, incident: str) -> dict[tuple[str, str], Heir]:
+    """By lease (kind, target), who holds it in another open incident."""
     return {
-        place: one.number
+        place: Heir(incident=one.id, number=one.number, step=lease.step)
         for one, _ in store.incidents(closed=False, limit=10_000)
         if one.id != incident
-        for place in fold(store.events(one.id)).leases
+        for place, lease in fold(store.events(one.id)).leases.items()
     }
 
 
@@ -77,7 +78,7 @@ def look(store: Store, catalog: Catalog, incident: str, step: str | None = None)
 
 def request(
     tx: Transaction, engine: Engine, seen: UndoPlan, operator: Operator, *, method: str, step: str | None, reason: str,
-    held: dict[tuple[str, str], str],
+    held: dict[tuple[str, str], Heir],
 ) -> Request:  # fmt: skip
     """Agree to exactly the undo that was shown; once enough people have, steps that were not begun are dropped.
 
@@ -206,13 +207,15 @@ class TakeBack:
         deadline = clock.monotonic() + planned.timeout_s + 2 * self.engine.stale_s
         while True:
             try:
-                return self.engine.with_step(plan, planned, self._back, undo=True)
+                return self.engine.with_step(plan, planned, partial(self._back, step.heir), undo=True)
             except ClaimLost:
                 if clock.monotonic() > deadline:
                     raise
                 threading.Event().wait(0.05)
 
-    def _back(self, action: Action[Any], _params: Any, context: Context) -> UndoResult:
+    def _back(self, heir: Heir | None, action: Action[Any], _params: Any, context: Context) -> UndoResult:
+        if heir is not None:
+            return self._hand_over(heir, context)
         known = context.status.step(context.step.key)
         changes = tuple(Change.from_data(one) for one in reversed(known.intended))
         if not changes:
@@ -232,6 +235,33 @@ class TakeBack:
         }  # fmt: skip
         self._append(context, Kind.UNDO_OUTCOME, data)
         return result
+
+    def _hand_over(self, heir: Heir, context: Context) -> UndoResult:
+        """Leave it in force for another incident: what this step changed is that one's to take back from now on.
+
+        Nothing happens on the target. Raises Refused when the other one does not hold it any more.
+        """
+        step, incident = context.step, context.incident
+        claim = Claim(incident.id, step.key, self.engine.owner, context.epoch)
+        detail = f"stays in force for {heir.number}, which needs it too"
+
+        def work(tx: Transaction) -> None:
+            mine, other = fold(tx.events(incident.id)).step(step.key), fold(tx.events(heir.incident))
+            if not other.open or not any(lease.step == heir.step for lease in other.leases.values()):
+                raise Refused(f"{heir.number} does not need it any more", hint="Look again: irflow undo --dry-run")
+            inherited: dict[str, Json] = {
+                "changes": list(mine.intended), "facts": mine.outcome.get("facts", {}), "from": incident.number,
+                "step": step.key,
+            }  # fmt: skip
+            ended: dict[str, Json] = {"outcome": "done", "detail": detail, "checks": [], "heir": heir.number}
+            tx.append(heir.incident, Draft(Kind.STEP_INHERITED, self.actor, inherited, heir.step, step.target))
+            tx.append(
+                incident.id, Draft(Kind.UNDO_OUTCOME, self.actor, ended, step.key, step.target, context.epoch),
+                claim=claim,
+            )  # fmt: skip
+
+        self.engine.ports.store.transact(work)
+        return UndoResult(step.key, step.target, State.UNDONE, detail)
 
     def _append(self, context: Context, kind: Kind, data: dict[str, Json]) -> None:
         step = context.step

@@ -18,11 +18,20 @@ PHASE = "undo"
 """What approvals of an undo name as their phase."""
 
 
+class Heir(Noun):
+    """A step of another open incident that holds a lease too. number: of that incident."""
+
+    incident: str
+    number: str
+    step: str
+
+
 class UndoStep(Noun):
     """One step to take back.
 
     changes: what it meant to change, the last first. after: steps of the same target whose undo comes first, however
-    it ends. needs: steps built upon this one, which must be gone before it is touched.
+    it ends. needs: steps built upon this one, which must be gone before it is touched. heir: who needs the same; then
+    it stays in force for that incident, which is the one to take it back later.
     """
 
     key: str
@@ -32,6 +41,7 @@ class UndoStep(Noun):
     changes: tuple[dict[str, Json], ...]
     after: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    heir: Heir | None = None
 
 
 class Left(Noun):
@@ -64,7 +74,7 @@ class _Look:
 
     status: IncidentStatus
     actions: Registry
-    held: Mapping[tuple[str, str], str]
+    held: Mapping[tuple[str, str], Heir]
 
 
 def plan_undo(
@@ -73,11 +83,11 @@ def plan_undo(
     inventory: Inventory,
     *,
     step: str | None = None,
-    held: Mapping[tuple[str, str], str] | None = None,
+    held: Mapping[tuple[str, str], Heir] | None = None,
 ) -> UndoPlan:
     """What there is to take back: all, or one step.
 
-    held: numbers of other open incidents by the leases (kind, target) they hold. Raises UsageError for an unknown step.
+    held: by lease (kind, target), who holds it in another open incident. Raises UsageError for an unknown step.
     """
     if step is not None and step not in status.steps:
         raise UsageError(f"{status.incident.number} has no step {step}", hint="See irflow incidents show")
@@ -88,7 +98,7 @@ def plan_undo(
     chosen.sort(key=lambda one: (one[0].intended_seq, one[0].epoch), reverse=True)
     stays = {one.key: why for one, planned in chosen if (why := _stays(look, one, planned))}
     steps = _ordered(look, [one for one in chosen if one[0].key not in stays])
-    guarded = sorted({one.target for one in steps if _guarded(inventory, one.target)})
+    guarded = sorted({one.target for one in steps if one.heir is None and _guarded(inventory, one.target)})
     return UndoPlan(
         incident=status.incident.id,
         steps=steps,
@@ -108,9 +118,28 @@ def _matters(look: _Look, step: StepStatus, planned: PlanStep) -> bool:
     """Whether a step changed something outside irflow, or holds something in force there."""
     if planned.action is None:
         return False
-    holds = any(lease.step == step.key for lease in look.status.leases.values())
+    holds = bool(_places(look, step)) and not _done_by_another(look.status, step, planned)
     mutates = planned.action not in look.actions.names() or look.actions.get(planned.action).mutates
     return mutates and (bool(step.intended) or holds)
+
+
+def _places(look: _Look, step: StepStatus) -> list[tuple[str, str]]:
+    """The leases (kind, target) that a step holds."""
+    return [place for place, lease in look.status.leases.items() if lease.step == step.key]
+
+
+def _done_by_another(status: IncidentStatus, step: StepStatus, planned: PlanStep) -> bool:
+    """Whether a step only found what another one of this incident had done: it goes with that."""
+    return not step.intended and any(
+        one.intended and one.target == step.target and one.planned is not None and one.planned.action == planned.action
+        for one in status.steps.values()
+    )
+
+
+def _heir(look: _Look, step: StepStatus) -> Heir | None:
+    """Who needs all that a step holds, too."""
+    heirs = [look.held.get(place) for place in _places(look, step)]
+    return heirs[0] if heirs and all(one == heirs[0] for one in heirs) else None
 
 
 def _stays(look: _Look, step: StepStatus, planned: PlanStep) -> str:
@@ -120,10 +149,12 @@ def _stays(look: _Look, step: StepStatus, planned: PlanStep) -> str:
     action = look.actions.get(planned.action)
     if not action.reversible:
         return f"{action.name} cannot be taken back: {action.irreversible_because}"
+    if _heir(look, step):
+        return ""
     if not step.intended:
         return "it found everything in force already and changed nothing itself: release it by its own runbook"
-    mine = [place for place, lease in look.status.leases.items() if lease.step == step.key and place in look.held]
-    return "; ".join(f"{look.held[kind, target]} needs the {kind} of {target} too" for kind, target in mine)
+    shared = [(place, look.held[place]) for place in _places(look, step) if place in look.held]
+    return "; ".join(f"{heir.number} needs the {kind} of {target} too" for (kind, target), heir in shared)
 
 
 def _ordered(look: _Look, steps: list[tuple[StepStatus, PlanStep]]) -> tuple[UndoStep, ...]:
@@ -140,6 +171,7 @@ def _ordered(look: _Look, steps: list[tuple[StepStatus, PlanStep]]) -> tuple[Und
                 changes=tuple(reversed(one.intended)),
                 after=tuple(other.key for other in found if other.target == one.target),
                 needs=tuple(other.key for other in found if one.key in below[other.key]),
+                heir=_heir(look, one),
             )
         )
     return tuple(found)

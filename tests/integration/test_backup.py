@@ -18,12 +18,14 @@ import pytest
 
 from irflow.actions.backup_emergency import BackupEmergency
 from irflow.actions.host_isolate import HostIsolate
+from irflow.adapters.catalog import load_settings
 from irflow.core.action import Proof
 from irflow.core.journal import Kind
 from irflow.core.status import State
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from irflow.shipped import shipped
+from irflow.wiring import backup_repository
 from tests.integration.lab_actions import Hands
 from tests.services import engine_process
 from tests.services.backup_process import hands_with_backups, start
@@ -73,8 +75,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation with nothing set up: all is made at the first use."""
-    return tmp_path_factory.mktemp("site") / "home"
+    """An installation with nothing set up: the repository and its password were made at the first use."""
+    home = tmp_path_factory.mktemp("site") / "home"
+    with backup_repository(load_settings(home)).save("first", "/x/y", host="x", tags=[], timeout_s=60) as saving:
+        saving.write(b"some")
+    return home
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ from irflow.lab.ladder import require_packets
 from irflow.supervisor.stack import Stack, start_stack
 from irflow.wiring import Configuration, load, open_store
 
+NAMED = 3
+"""Up to so many attacked hosts are named one by one."""
+
 Report = Callable[[str], None]
 
 
@@ -93,7 +96,8 @@ def raise_scene(
     )  # fmt: skip
     report("baseline taken")
     attack = scenario.attack(stage, cleanup)
-    report(f"attack staged on {names}: {attack.summary()}")
+    victims = names if hosts <= NAMED else f"{hosts} hosts"
+    report(f"attack staged on {victims}: {attack.summary()}")
     kept = keep or not place.temporary
     return Scene(home, kept, stage, attack, stack, store, installation, config)
 

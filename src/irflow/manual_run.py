@@ -66,7 +66,8 @@ def prepare(
             title=f"{runbook} run by {operator.name}",
             detected_at=now,
         )
-        return found, plan_runbook(wired.engine.catalog, found, runbook, arguments, phase=phase)
+        named = found.model_copy(update={"number": "a new incident"})  # texts may say it; `begin` plans with its own
+        return found, plan_runbook(wired.engine.catalog, named, runbook, arguments, phase=phase)
     known = store.find_incident(incident)
     if known is None:
         raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")

@@ -320,6 +320,18 @@ def test_a_step_that_is_running_is_taken_back_once_it_is_over(tmp_path: Path) ->
     assert not here.hosts.cut
 
 
+def test_what_stayed_when_an_incident_was_closed_can_still_be_taken_back_even_while_all_is_halted(
+    tmp_path: Path,
+) -> None:
+    here = world(tmp_path, host("a"))
+    incident = here.incident("a")
+    contain(here, incident)
+    here.store.transact(lambda tx: decisions.close(tx, incident.id, COMMANDER, "over"))
+    here.store.transact(lambda tx: decisions.halt(tx, COMMANDER, "false alarms"))
+    assert [one.state for one in undo(here, incident)] == [State.UNDONE]
+    assert not here.hosts.cut
+
+
 def test_whoever_comes_late_to_renew_finds_it_taken_back(tmp_path: Path) -> None:
     here = world(tmp_path, host("a"))
     incident = here.incident("a")

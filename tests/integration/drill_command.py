@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +37,21 @@ def irflow(*arguments: str | Path, tmp: Path) -> Done:
     """Run to the end. tmp: where temporary folders go."""
     done = subprocess.run(
         [*IRFLOW, *map(str, arguments)], capture_output=True, text=True, timeout=WITHIN_S, stdin=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp)},
+        env=_environment(tmp),
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose name leaves room for that of a unix socket below it (unix(7): 108 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="irflow-t-") as folder:
+        yield Path(folder)
+
+
+def _environment(tmp: Path) -> dict[str, str]:
+    """Ours, without the width of a test's terminal."""
+    return {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TMPDIR": str(tmp)}
 
 
 class Running:
@@ -48,7 +62,7 @@ class Running:
         with self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [*IRFLOW, "drill", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
-                env={**os.environ, "TMPDIR": str(tmp)}, start_new_session=True,
+                env=_environment(tmp), start_new_session=True,
             )  # fmt: skip
 
     @property

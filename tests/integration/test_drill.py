@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from irflow.wiring import load, open_store
-from tests.integration.drill_command import Done, Running, irflow, left
+from tests.integration.drill_command import Done, Running, irflow, left, short_folder
 from tests.services.irflow_site import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -53,13 +53,13 @@ def fits(value: dict[str, Any], fields: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def passed() -> Iterator[Result]:
     """Three attacked hosts, everything kept in a folder."""
-    tmp = tmp_path_factory.mktemp("passed")
-    folder, file = tmp / "out", tmp / "cards/card.json"
-    done = irflow("drill", "compromised-host", "--hosts", "3", "--out", folder, "--json", file, tmp=tmp)
-    assert file.exists(), done.err
-    return Result(done, json.loads(file.read_text()), folder, tmp)
+    with short_folder() as tmp:
+        folder, file = tmp / "out", tmp / "cards/card.json"
+        done = irflow("drill", "compromised-host", "--hosts", "3", "--out", folder, "--json", file, tmp=tmp)
+        assert file.exists(), done.err
+        yield Result(done, json.loads(file.read_text()), folder, tmp)
 
 
 def test_a_drill_passes_with_exit_status_0(passed: Result) -> None:
@@ -144,17 +144,24 @@ def test_a_drill_that_ended_leaves_only_what_it_kept(passed: Result) -> None:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
+def kept() -> Iterator[Result]:
     """The cut of the one attacked host was sabotaged, and everything was left up."""
-    tmp = tmp_path_factory.mktemp("kept")
-    file = tmp / "card.json"
-    try:
-        done = irflow("drill", "--sabotage", "isolate", "--keep", "--json", file, tmp=tmp)
-        assert file.exists(), done.err
-        yield Result(done, json.loads(file.read_text()), Path(shlex.split(done.line("take it down:"))[2]), tmp)
-    finally:
-        for home in tmp.glob("irflow-drill-*"):
-            irflow("--home", home, "lab", "down", "--stack", tmp=tmp)
+    with short_folder() as tmp:
+        file = tmp / "card.json"
+        try:
+            done = irflow("drill", "--sabotage", "isolate", "--keep", "--json", file, tmp=tmp)
+            assert file.exists(), done.err
+            yield Result(done, json.loads(file.read_text()), Path(shlex.split(done.line("take it down:"))[2]), tmp)
+        finally:
+            for home in tmp.glob("irflow-drill-*"):
+                irflow("--home", home, "lab", "down", "--stack", tmp=tmp)
+
+
+@pytest.fixture
+def tmp() -> Iterator[Path]:
+    """Where the temporary folders of one drill go."""
+    with short_folder() as folder:
+        yield folder
 
 
 def take_down(done: Done, tmp: Path) -> Done:
@@ -200,13 +207,13 @@ def test_what_was_kept_can_be_looked_at_and_goes_when_told(kept: Result) -> None
     assert irflow(*home, "journal", "verify", tmp=kept.tmp).code == 0
 
 
-def test_a_drill_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    with Running(tmp=tmp_path) as drill:
+def test_a_drill_that_is_killed_leaves_nothing(tmp: Path) -> None:
+    with Running(tmp=tmp) as drill:
         drill.reached("attack staged")
-        assert len(left(tmp_path)) > 10, "the finder of leftovers must find a living drill"
+        assert len(left(tmp)) > 10, "the finder of leftovers must find a living drill"
         drill.process.kill()
         drill.process.wait()
-        until(lambda: left(tmp_path) == [], 60.0, "everything is gone")
+        until(lambda: left(tmp) == [], 60.0, "everything is gone")
 
 
 @pytest.mark.parametrize(
@@ -215,33 +222,33 @@ def test_a_drill_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     ids=["Ctrl-C", "asked to end"],
 )
 def test_a_drill_that_is_stopped_cleans_up_before_it_ends(
-    number: signal.Signals, moment: str, code: int, tmp_path: Path
+    number: signal.Signals, moment: str, code: int, tmp: Path
 ) -> None:
-    with Running(tmp=tmp_path) as drill:
+    with Running(tmp=tmp) as drill:
         drill.reached(moment)
         os.killpg(drill.process.pid, number)
         assert drill.process.wait(timeout=60) == code, drill.err
         assert "Traceback" not in drill.err
-        assert left(tmp_path) == []
+        assert left(tmp) == []
 
 
-def test_a_step_that_does_not_exist_cannot_be_sabotaged(tmp_path: Path) -> None:
-    done = irflow("drill", "--sabotage", "isolat", tmp=tmp_path)
+def test_a_step_that_does_not_exist_cannot_be_sabotaged(tmp: Path) -> None:
+    done = irflow("drill", "--sabotage", "isolat", tmp=tmp)
     assert done.code == 2
     assert "no step 'isolat'" in done.err and "isolate" in done.err.partition("There is ")[2]
-    assert left(tmp_path) == []
+    assert left(tmp) == []
 
 
-def test_what_cannot_be_asked_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    unknown = irflow("drill", "meteor", tmp=tmp_path)
+def test_what_cannot_be_asked_is_refused_before_anything_starts(tmp: Path) -> None:
+    unknown = irflow("drill", "meteor", tmp=tmp)
     assert unknown.code == 2
     assert "compromised-host" in unknown.err and "irflow drill --list" in unknown.err
-    few = irflow("drill", "lateral-movement", "--hosts", "2", tmp=tmp_path)
+    few = irflow("drill", "lateral-movement", "--hosts", "2", tmp=tmp)
     assert (few.code, few.err) == (2, "error: lateral-movement needs at least 3 hosts, not 2\n")
 
 
-def test_the_scenarios_are_listed(tmp_path: Path) -> None:
-    done = irflow("drill", "--list", tmp=tmp_path)
+def test_the_scenarios_are_listed(tmp: Path) -> None:
+    done = irflow("drill", "--list", tmp=tmp)
     assert done.code == 0
     names = [line.split()[0] for line in done.out.splitlines()[3:]]
     assert names == ["brute-force", "compromised-account", "compromised-host", "lateral-movement"]

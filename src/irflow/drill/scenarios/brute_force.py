@@ -63,7 +63,7 @@ class _Attack(Attack):
 
 class _BruteForce(Scenario):
     name = "brute-force"
-    title = "Passwords guessed over SSH until one is right: the attacker's addresses are blocked"
+    title = "A password guessed: the guesser is blocked"
     alert = ("brute_force", "critical")
     containing = frozenset({"network.block_ip"})
 

@@ -82,7 +82,7 @@ def _others_login(lab: Lab, host: LabHost, when: str = "") -> Probe:
 
 class _CompromisedAccount(Scenario):
     name = "compromised-account"
-    title = "A stolen key, a second one planted, cron and at jobs: the account is shut"
+    title = "A stolen key, jobs left: the account is shut"
     alert = ("compromised_account", "critical")
     containing = frozenset({"account.disable"})
 

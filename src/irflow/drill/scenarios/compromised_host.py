@@ -53,7 +53,7 @@ class _Attack(Attack):
 
 class _CompromisedHost(Scenario):
     name = "compromised-host"
-    title = "An SSH session, a beacon from a deleted binary and changed files: the host is cut off"
+    title = "Session, beacon, files: the host is cut off"
     alert = ("system_compromise", "critical")
     containing = frozenset({"host.isolate"})
 

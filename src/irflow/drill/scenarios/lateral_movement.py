@@ -73,7 +73,7 @@ class _Attack(Attack):
 
 class _LateralMovement(Scenario):
     name = "lateral-movement"
-    title = "One host entered, others from there with a stolen key: all are cut off, from each other too"
+    title = "From host to host: all of them are cut off"
     alert = ("lateral_movement", "critical")
     containing = frozenset({"host.isolate"})
     least_hosts = 3

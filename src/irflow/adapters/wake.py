@@ -6,30 +6,49 @@ import contextlib
 import os
 import select
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from irflow.core.errors import ServiceMissing
+
+LONGEST = 107
+"""Bytes that a socket's name may have (unix(7), sun_path less its end)."""
 
 
 def wake(path: Path) -> None:
     """Tell the responder that there is work. Never fails: it polls anyway."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.sendto(b"w", os.fspath(path))
+        with _short(path) as name:
+            sock.sendto(b"w", name)
 
 
 def listening(path: Path) -> bool:
     """Whether a responder is there to be woken."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         try:
-            sock.connect(os.fspath(path))
+            with _short(path) as name:
+                sock.connect(name)
         except OSError:
             return False
         return True
 
 
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for the socket that fits: where its own is too long, by way of an open descriptor of its folder."""
+    if len(os.fsencode(path)) <= LONGEST:
+        yield os.fspath(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 class WakeSocket:
-    """The responder's end. path: at most 107 bytes (sun_path), in a folder only we can enter.
+    """The responder's end. path: in a folder only we can enter.
 
     Raises ServiceMissing when it cannot be bound.
     """
@@ -41,11 +60,14 @@ class WakeSocket:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sock.setblocking(False)
         try:
-            self._sock.bind(os.fspath(path))
+            with _short(path) as name:
+                self._sock.bind(name)
         except OSError as error:
             self._sock.close()
             raise ServiceMissing(
-                f"cannot listen: {error.strerror or error}", where=str(path), hint="Choose a shorter IRFLOW_HOME"
+                f"cannot listen: {error.strerror or error}",
+                where=str(path),
+                hint="IRFLOW_HOME must be a folder on a local disk, with room",
             ) from error
 
     def wait(self, seconds: float) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import os
-import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from irflow.adapters.wake import listening
 
 ASK_S = 2.0
 
@@ -30,7 +30,7 @@ class Ready:
         """Ask now; takes at most ASK_S seconds."""
         if self.kind == "file":
             return Path(self.where).exists()
-        return _answers(self.where) if self.kind == "url" else _listens(self.where)
+        return _answers(self.where) if self.kind == "url" else listening(Path(self.where))
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,3 @@ def _answers(url: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(os.fspath(path))
-        except OSError:
-            return False
-        return True

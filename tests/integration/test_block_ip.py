@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -155,6 +156,28 @@ def test_nothing_is_sent_to_a_blocked_address_not_even_a_datagram(lab: Lab, hand
         assert on(lab, host, send.format(free)) == ""
 
 
+def arrived(text: str) -> tuple[int, int]:
+    """Datagrams that came in for a port where nobody listens, over IPv4 and IPv6: /proc/net/snmp and snmp6."""
+    (v4,) = (line.split()[2] for line in text.splitlines() if line.startswith("Udp: ") and "NoPorts" not in line)
+    (v6,) = (line.split()[1] for line in text.splitlines() if line.startswith("Udp6NoPorts"))
+    return int(v4), int(v6)
+
+
+SNMP = ["cat", "/proc/net/snmp", "/proc/net/snmp6"]
+
+
+def test_nothing_from_a_blocked_address_comes_in_not_even_a_datagram(lab: Lab, hands: Hands, host: LabHost) -> None:
+    """TCP would be silent already because no answer gets out; UDP needs none."""
+    hands.run(BLOCK, host.name, addresses=lab.attacker_addresses)
+    before = arrived(on(lab, host, " ".join(SNMP)))
+    for party in ("attacker", "visitor"):
+        for address in (host.address, host.address6):
+            lab.run_from(party, ["bash", "-c", f"echo x >/dev/udp/{address}/9"])
+    one_each = (before[0] + 1, before[1] + 1)
+    assert until(lambda: arrived(on(lab, host, " ".join(SNMP))) >= one_each, 3)
+    assert arrived(on(lab, host, " ".join(SNMP))) == one_each
+
+
 def test_a_network_is_blocked_and_the_address_beside_it_is_not(lab: Lab, hands: Hands, host: LabHost) -> None:
     _, proof = hands.run(BLOCK, host.name, addresses=["10.77.0.64/27", "fd77::60/123"], lease="2h")
     assert proof.passed, proof
@@ -166,34 +189,54 @@ def test_a_network_is_blocked_and_the_address_beside_it_is_not(lab: Lab, hands: 
     assert sees(lab, host, "visitor") == OPEN
 
 
-def test_what_is_forwarded_is_blocked_too(lab: Lab, hands: Hands, host: LabHost) -> None:
-    """The host as a router: a network behind it, which the attacker reaches through it."""
+@contextmanager
+def router(lab: Lab, host: LabHost) -> Iterator[str]:
+    """The host as a router: a network behind it, through which the others reach it. Gives what to put before a command
+    that is to run there."""
     on(lab, host, """
         unshare -n sleep 60 >/dev/null 2>&1 </dev/null & pid=$!; echo $pid >/run/behind.pid
         while [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
         ip link add inside type veth peer name eth0 netns $pid
-        ip addr add 10.99.0.1/24 dev inside; ip link set inside up
-        nsenter -t $pid -n sh -c 'ip link set lo up; ip addr add 10.99.0.2/24 dev eth0; ip link set eth0 up;
-                                  ip route add default via 10.99.0.1'
-        echo 1 >/proc/sys/net/ipv4/ip_forward
+        ip addr add 10.99.0.1/24 dev inside; ip addr add fd99::1/64 dev inside nodad; ip link set inside up
+        nsenter -t $pid -n sh -c 'ip link set lo up; ip link set eth0 up
+            ip addr add 10.99.0.2/24 dev eth0; ip addr add fd99::2/64 dev eth0 nodad
+            ip route add default via 10.99.0.1; ip route add default via fd99::1'
+        echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
     """)  # fmt: skip
-    for party in ("attacker", "visitor"):
-        lab.run_from(party, ["ip", "route", "add", "10.99.0.0/24", "via", host.address])
-
-    def reaches(party: str) -> str:
-        return tcp(lab.netns(party), "10.99.0.2", 9, timeout_s=0.3)
-
+    routes = [(party, *way) for party in ("attacker", "visitor")
+              for way in (("10.99.0.0/24", host.address), ("fd99::/64", host.address6))]  # fmt: skip
     try:
-        assert (reaches("attacker"), reaches("visitor")) == ("refused", "refused")
-        hands.run(BLOCK, host.name, addresses=lab.attacker_addresses)
-        assert (reaches("attacker"), reaches("visitor")) == ("silent", "refused")
-        behind = "nsenter -t $(cat /run/behind.pid) -n timeout 0.5 bash -c 'exec 3<>/dev/tcp/{}/9' 2>&1 || :"
-        assert "refused" in on(lab, host, behind.format(VISITOR[0]))
-        assert "refused" not in on(lab, host, behind.format(lab.attacker_addresses[0]))
+        for party, network, gateway in routes:
+            lab.run_from(party, ["ip", "route", "add", network, "via", gateway])
+        yield "nsenter -t $(cat /run/behind.pid) -n"
     finally:
-        for party in ("attacker", "visitor"):
-            lab.run_from(party, ["ip", "route", "del", "10.99.0.0/24"])
-        on(lab, host, "kill $(cat /run/behind.pid); rm /run/behind.pid; ip link del inside 2>/dev/null || :")
+        for party, network, _ in routes:
+            lab.run_from(party, ["ip", "route", "del", network])
+        on(
+            lab,
+            host,
+            "kill $(cat /run/behind.pid); rm /run/behind.pid; ip link del inside 2>/dev/null || :; "
+            "for one in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 0 >/proc/sys/net/$one; done",
+        )
+
+
+def test_what_is_forwarded_is_blocked_too(lab: Lab, hands: Hands, host: LabHost) -> None:
+    def reach(party: str) -> tuple[str, str]:
+        v4, v6 = (tcp(lab.netns(party), one, 9, timeout_s=0.3) for one in ("10.99.0.2", "fd99::2"))
+        return v4, v6
+
+    def heard(party: str) -> tuple[int, int]:
+        return arrived(lab.run_from(party, SNMP).stdout.decode())
+
+    with router(lab, host) as behind:
+        assert until(lambda: (reach("attacker"), reach("visitor")) == (("refused", "refused"),) * 2, 5)
+        hands.run(BLOCK, host.name, addresses=lab.attacker_addresses)
+        assert (reach("attacker"), reach("visitor")) == (SILENT, ("refused", "refused"))
+        attacker, visitor = heard("attacker"), heard("visitor")
+        for address in (*lab.attacker_addresses, *VISITOR):
+            on(lab, host, f"{behind} bash -c 'echo x >/dev/udp/{address}/9'")
+        assert until(lambda: heard("visitor") == (visitor[0] + 1, visitor[1] + 1), 3)
+        assert heard("attacker") == attacker
 
 
 def test_a_second_run_changes_nothing_and_proves_it_again(lab: Lab, hands: Hands, host: LabHost) -> None:
@@ -260,6 +303,7 @@ def test_a_block_and_an_isolation_stand_side_by_side_and_leave_nothing_in_any_or
     (cut,), _ = hands.run(ISOLATE, host.name)
     (block,), proof = hands.run(BLOCK, host.name, addresses=lab.attacker_addresses)
     assert proof.passed, proof
+    assert len([one for one in proof.checks if one.after == "dropped"]) == 2
     undone = ISOLATE.undo(cut, hands.context(ISOLATE, host.name))
     assert undone.passed
     assert undone.facts["restored"] == "identical"

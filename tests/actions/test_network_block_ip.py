@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from irflow.actions.network_block_ip import BlockParams, NetworkBlockIp
+from irflow.core.action import Change
 from irflow.core.errors import ConnectionLost, HostUnreachable, Refused, RemoteFailed
 from irflow.core.status import StepStatus
 from tests.fakes.remote import FakeShell, context
@@ -172,6 +173,14 @@ def test_each_step_and_each_incident_has_an_object_and_a_lease_of_its_own() -> N
     assert len({one["id"] for one in every}) == 3
     assert len({one["kind"] for one in every}) == 3
     assert BLOCK.observe(PARAMS, here)["wanted"] == WANTED
+
+
+def test_a_step_that_joined_another_incident_keeps_its_object() -> None:
+    here = context(shell=FakeShell({"block.sh status": report("absent")}))
+    joined = replace(here, incident=here.incident.model_copy(update={"id": "01JOTHEROTHEROTHEROTHEROTH"}))
+    record = Change("block", WANTED).to_data()
+    joined.status.steps[here.step.key] = StepStatus(here.step.key, "web-1", intended=(record,))
+    assert BLOCK.observe(PARAMS, joined)["wanted"] == WANTED
 
 
 def test_every_argument_can_be_sent_and_carries_the_epoch() -> None:

@@ -215,10 +215,18 @@ def _wanted(params: BlockParams, context: Context) -> dict[str, Json]:
     if reasons:
         raise Refused("; ".join(reasons), where=host.name, hint="Leave it out, or name it more narrowly")
     rules: dict[str, Json] = {"addresses": list(params.addresses), "lease": int(params.lease)}
-    own = sha256(f"{context.incident.id} {context.step.key}".encode()).hexdigest()[:12]
+    own = _own(context)
     # The mark keeps leases apart: two steps that block the same address each hold, and end, their own.
     kind = f"block {_named(params.addresses)} ({own[:6]})"
     return {**rules, "id": own, "kind": kind, "spec": digest(rules)[:16], "deadman": _DEADMAN_S}
+
+
+def _own(context: Context) -> str:
+    """The name of what the step has on the host; it stays when the step's record joins another incident."""
+    earlier = context.status.step(context.step.key).intended
+    if earlier:
+        return str(Change.from_data(earlier[-1]).data["id"])
+    return sha256(f"{context.incident.id} {context.step.key}".encode()).hexdigest()[:12]
 
 
 def _needed(host: Host, text: str, context: Context) -> str | None:

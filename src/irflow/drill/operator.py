@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ class ScriptedOperators:
         self._incident, self._number = incident, number
         self._before_answer, self._command_s = before_answer, command_s
         self._answered: set[tuple[str, int]] = set()
+        self._released: set[tuple[str, str]] = set()
         self.commands: list[str] = []
 
     def serve(
@@ -65,7 +67,7 @@ class ScriptedOperators:
             if time.monotonic() > deadline:
                 waiting = ", ".join(one.key for one in status.waiting()) or "nothing"
                 raise CheckFailed(
-                    f"{self._number} was not there within {within_s:.0f} s; waiting: {waiting}",
+                    f"{self._number} got no further within {within_s:.0f} s; waiting: {waiting}",
                     hint=f"Look: irflow --home {self._installation.home} incidents show {self._number}",
                 )
             self._answer(status, phases)
@@ -82,6 +84,18 @@ class ScriptedOperators:
                 continue
             self._answered.add(again)
             self._say(step, phase.phase)
+        if {name for name, one in status.phases.items() if one.ended_at is not None} >= set(Phase):
+            self._release(status)
+
+    def _release(self, status: IncidentStatus) -> None:
+        """What no runbook took back, people do when the work is over: an incident ends with nothing in force."""
+        for kind, target in status.leases:
+            if (kind, target) not in self._released:
+                self._released.add((kind, target))
+                name = self._installation.operators[0]
+                self._run(
+                    "leases", "release", self._number, target, kind, "--yes", "--reason", "drill", "--as", name
+                )  # fmt: skip
 
     def _say(self, step: PlanStep, phase: str) -> None:
         name = self._installation.operators[1 if step.role == "communications" else 0]
@@ -93,7 +107,7 @@ class ScriptedOperators:
         self._run("step", self._number, step.key, "--as", name, "--note", "drill")
 
     def _run(self, *arguments: str) -> None:
-        self.commands.append("irflow " + " ".join(arguments))
+        self.commands.append(shlex.join(("irflow", *arguments)))
         run_command(self._installation, *arguments, within_s=self._command_s)
 
 

@@ -49,7 +49,7 @@ class _Attack(Attack):
             for one in self._intruders
             for probe in (
                 checks.possible(one.host, "attacker's login at the end", one.can_connect),
-                checks.reached(self._stage.lab, one.host, "visitor", checks.STAYS),
+                *checks.back(self._stage.lab, one.host),
             )
         ]
 

@@ -108,6 +108,51 @@ fence() { # NAME, the scope or, where steps of one scope run side by side, one o
 	mv "$fence_file.new" "$fence_file"
 }
 
+# ---------------------------------------------------------------- processes
+
+ancestors() { # -> above: the processes that carry this session, blank on both sides of each
+	above=' ' process=$$
+	while [ "$process" -gt 1 ] 2>/dev/null; do
+		above="$above$process "
+		{ read -r stat <"/proc/$process/stat"; } 2>/dev/null || break
+		stat=${stat##*) } && stat=${stat#* }
+		process=${stat%% *}
+	done
+}
+
+picked() { # NUMBER ROOTS: "PID NAME" of the processes of an account, of ROOTS, and of all below them; $above is spared
+	# shellcheck disable=SC2016 # for awk
+	grep -H -E '^(Name|State|PPid|Uid):' /proc/[0-9]*/status 2>/dev/null | awk -v uid="$1" -v roots=" $2 " -v spared="$above" '
+		{ split($1, place, "/"); pid = place[3] }
+		$1 ~ /:Name:$/ { name[pid] = $2 }
+		$1 ~ /:State:$/ { state[pid] = $2 }
+		$1 ~ /:PPid:$/ { parent[pid] = $2; if (index(roots, " " pid " ")) chosen[pid] = 1 }
+		$1 ~ /:Uid:$/ { for (i = 2; i <= 5; i++) if (uid != "" && $i == uid) chosen[pid] = 1 }
+		END {
+			do {
+				grown = 0
+				for (pid in parent) if (!(pid in chosen) && (parent[pid] in chosen)) { chosen[pid] = 1; grown = 1 }
+			} while (grown)
+			for (pid in chosen) if (state[pid] !~ /[ZX]/ && !index(spared, " " pid " ")) print pid, name[pid]
+		}'
+}
+
+end_picked() { # NUMBER ROOTS -> ended: how many; all are frozen first, as what runs could start more
+	frozen=' ' ended=0 rounds=0
+	while [ $rounds -lt 100 ]; do
+		fresh=''
+		for process in $(picked "$1" "$2" | sed 's/ .*//'); do
+			case "$frozen" in *" $process "*) ;; *) fresh="$fresh$process " ended=$((ended + 1)) ;; esac
+		done
+		[ -n "$fresh" ] || break
+		# shellcheck disable=SC2086 # splitting at the blanks is the point
+		kill -STOP $fresh 2>/dev/null || :
+		frozen="$frozen$fresh" rounds=$((rounds + 1))
+	done
+	# shellcheck disable=SC2086 # splitting at the blanks is the point
+	[ "$frozen" = ' ' ] || kill -KILL $frozen 2>/dev/null || :
+}
+
 # ---------------------------------------------------------------- what is in force
 
 seconds() { # 1d2h3m4s5ms -> total, in whole seconds

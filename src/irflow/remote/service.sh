@@ -48,16 +48,6 @@ done
 
 # ---------------------------------------------------------------- processes and ports
 
-ancestors() { # -> above: the processes that carry this session, blank on both sides of each
-	above=' ' process=$$
-	while [ "$process" -gt 1 ] 2>/dev/null; do
-		above="$above$process "
-		{ read -r stat <"/proc/$process/stat"; } 2>/dev/null || break
-		stat=${stat##*) } && stat=${stat#* }
-		process=${stat%% *}
-	done
-}
-
 family() { # PID -> family: it and all below it, blank on both sides of each
 	family=" $1 " grown=1
 	while [ $grown = 1 ]; do

@@ -297,12 +297,12 @@ monitors() { # sshd's own part, as root, of logins that are under way: it may st
 }
 
 end_all() { # every process of its number and below, until none is left
-	rounds_left=40
+	rounds_left=25
 	while [ -n "$(picked "$uid" '')" ] || [ -n "$(monitors)" ]; do
 		[ $rounds_left -gt 0 ] || break
 		end_picked "$uid" ''
 		killed=$((killed + ended)) rounds_left=$((rounds_left - 1))
-		if [ $rounds_left = 10 ]; then
+		if [ $rounds_left = 5 ]; then
 			# shellcheck disable=SC2046 # splitting at the blanks is the point
 			kill -KILL $(monitors) 2>/dev/null || :
 		fi

@@ -131,7 +131,8 @@ class SessionRevoke(Action[RevokeParams]):
         asked: dict[str, Json] = {"accounts": list(params.accounts), "addresses": list(params.addresses)}
         if sessions:
             count, ends = len(sessions), sum(one.processes for one in sessions)
-            what = f"end {count} SSH session{'s' * (count > 1)} on {params.host}: {_named(sessions)} ({ends} processes)"
+            what = f"end {count} SSH session{'s' * (count > 1)} on {params.host}: {_named(sessions)}"
+            what += f" ({ends} process{'es' * (ends != 1)})"
             changes.append(Change(what, {**asked, "id": seen["id"], "sessions": seen["sessions"]}))
         return (*changes, *(web.plan(params.host, seen["web"], asked) if params.web else ()))
 
@@ -226,6 +227,7 @@ def _look(params: RevokeParams, context: Context, *, fresh: bool = False) -> Loo
     asked = ("--accounts", ",".join(params.accounts)) if params.accounts else ()
     lines = [line.partition("=") for line in call(context, SCRIPT, ["status", *asked], fresh=fresh).text.splitlines()]
     numbers = dict(value.rsplit(" ", 1) for key, _, value in lines if key == "account")
+    numbers = {name: number for name, number in numbers.items() if name in params.accounts}
     networks, uids = [_network(one) for one in params.addresses], {int(one) for one in numbers.values()}
     every = sorted(
         (Session.read(value) for key, _, value in lines if key == "session"), key=lambda one: (one.started, one.pid)

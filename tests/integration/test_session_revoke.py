@@ -19,6 +19,7 @@ from irflow.adapters.secret_files import FileSecrets
 from irflow.config import HookSettings
 from irflow.core.action import Change
 from irflow.core.errors import Refused, RemoteFailed
+from irflow.lab import inventory
 from irflow.lab.intruder import works
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
@@ -105,6 +106,7 @@ def test_sessions_of_an_account_die_with_all_that_runs_in_them_and_others_live(
     lab: Lab, hands: Hands, host: LabHost, login: Callable[..., Session]
 ) -> None:
     first, second, other = login("deploy"), login("deploy", six=True), login("alice")
+    assert "[deploy" in on(lab, host, "utmpdump /run/utmp 2>/dev/null")
     first.ask("(setsid sleep 1001 >/dev/null 2>&1 </dev/null &)", 5)
     second.ask("sh -c 'sleep 1002 & sleep 1003 & wait' >/dev/null 2>&1 </dev/null & :", 5)
     on(lab, host, "setsid setpriv --reuid deploy --clear-groups sleep 1004 >/dev/null 2>&1 </dev/null &")
@@ -119,13 +121,15 @@ def test_sessions_of_an_account_die_with_all_that_runs_in_them_and_others_live(
     assert left == [1004], "what no session started is not the session's"
     assert other.echoes()
     assert can_log_in(lab, host, "deploy"), "that is what account.disable is for"
-    assert "still logged in" not in on(lab, host, "last deploy"), "the logout was written down"
+    assert "[deploy" not in on(lab, host, "utmpdump /run/utmp 2>/dev/null"), "the logout was written down"
 
 
 def test_sessions_from_an_address_die_whoever_they_are_and_that_of_irflow_lives(
     lab: Lab, hands: Hands, host: LabHost, login: Callable[..., Session]
 ) -> None:
     mallory, root = login("mallory"), login("root")
+    root.ask("nohup sleep 1005 >/dev/null 2>&1 </dev/null & :", 5)
+    assert until(lambda: running(lab, host, "sleep 1005"))
     other = lab.popen_from("visitor", [*ssh_argv(lab, host, "visitor", user="alice"), "echo in; exec cat"])
     assert other.stdout is not None and other.stdin is not None
     try:
@@ -134,6 +138,7 @@ def test_sessions_from_an_address_die_whoever_they_are_and_that_of_irflow_lives(
         assert proof.passed, proof
         assert change.summary.startswith("end 2 SSH sessions on web-1: mallory from 10.77.0.66, root from 10.77.0.66 (")
         assert not mallory.echoes(1.0) and not root.echoes(1.0)
+        assert not running(lab, host, "sleep 1005")
         other.stdin.write(b"there\n")
         other.stdin.flush()
         assert other.stdout.readline() == b"there\n", "who comes from elsewhere is not disturbed"
@@ -146,11 +151,36 @@ def test_irflows_own_account_may_be_named_and_its_own_sessions_stay(
     lab: Lab, hands: Hands, host: LabHost, login: Callable[..., Session]
 ) -> None:
     root = login("root")
-    (change,), proof = hands.run(REVOKE, host.name, accounts=["root"])
-    assert proof.passed, proof
-    assert [one["address"] for one in change.data["sessions"]] == ["10.77.0.66"]
-    assert set(proof.facts["kept"]) == {"root from 10.77.0.10"}
-    assert not root.echoes(1.0)
+    own = lab.popen_from("responder", [*ssh_argv(lab, host, "responder"), "echo in; exec cat"])
+    assert own.stdout is not None and own.stdin is not None
+    try:
+        assert own.stdout.readline() == b"in\n"
+        (change,), proof = hands.run(REVOKE, host.name, accounts=["root"])
+        assert proof.passed, proof
+        assert [one["address"] for one in change.data["sessions"]] == ["10.77.0.66"]
+        assert set(proof.facts["kept"]) == {"root from 10.77.0.10"}
+        assert not root.echoes(1.0)
+        own.stdin.write(b"there\n")
+        own.stdin.flush()
+        assert own.stdout.readline() == b"there\n", "another process of irflow's is not disturbed"
+    finally:
+        own.kill()
+        own.communicate()
+
+
+def test_behind_sudo_its_own_sessions_are_those_of_the_account_that_it_logged_in_with(
+    lab: Lab, host: LabHost, login: Callable[..., Session], tmp_path: Path
+) -> None:
+    theirs, root = login("ir"), login("root")
+    entry = inventory.entries(lab, user="ir")[0]
+    ir = Hands(lab, tmp_path, {host.name: entry})
+    try:
+        _, proof = ir.run(REVOKE, host.name, accounts=["ir", "root"])
+        assert proof.passed, proof
+        assert set(proof.facts["kept"]) == {"ir from 10.77.0.10"}
+        assert not theirs.echoes(1.0) and not root.echoes(1.0)
+    finally:
+        ir.close()
 
 
 def test_a_login_that_has_not_come_to_its_end_dies_too(lab: Lab, hands: Hands, host: LabHost) -> None:

@@ -289,7 +289,7 @@ def test_what_somebody_else_disabled_before_stays_disabled_after_undo(
     assert change.data["before"]["locked"] and change.data["before"]["expired"]
     undo(hands, host, change)
     assert own(places(lab, host)) == own(before)
-    assert thief.ways_in() == NONE
+    assert not thief.key() and not thief.certificate()
 
 
 @pytest.mark.parametrize("half", ["-L", "-e 2020-02-02", "-p ''"])
@@ -377,12 +377,10 @@ def dying(lab: Lab, host: LabHost, program: str, nth: int, *, before: bool) -> I
     [
         ("/usr/sbin/usermod", 1, True),
         ("/usr/sbin/usermod", 1, False),
-        ("/usr/bin/touch", 2, True),
         ("/usr/bin/mv", 1, True),  # before what was is written down
         ("/usr/bin/mv", 2, True),  # the epoch is the first, what was the second
         ("/usr/bin/mv", 3, False),  # between an at job's way and its place
         ("/usr/bin/mv", 6, True),
-        ("/usr/bin/mv", 7, False),
     ],
 )
 def test_killed_anywhere_a_second_run_or_undo_brings_it_to_a_clean_end(
@@ -404,9 +402,7 @@ def test_killed_anywhere_a_second_run_or_undo_brings_it_to_a_clean_end(
     assert own(places(lab, host)) == own(was), "undo twice does no harm"
 
 
-@pytest.mark.parametrize(
-    ("program", "nth"), [("/usr/bin/mv", 2), ("/usr/bin/mv", 3), ("/usr/sbin/usermod", 1), ("/usr/sbin/usermod", 2)]
-)
+@pytest.mark.parametrize(("program", "nth"), [("/usr/bin/mv", 2), ("/usr/sbin/usermod", 1), ("/usr/sbin/usermod", 2)])
 def test_an_undo_that_is_killed_is_brought_to_its_end_by_the_next(
     lab: Lab, hands: Hands, host: LabHost, program: str, nth: int
 ) -> None:
@@ -496,6 +492,31 @@ def test_what_is_started_again_and_again_is_named(lab: Lab, hands: Hands, host: 
         assert "sleep" in proof.checks[-1].after
     finally:
         on(lab, host, "kill -KILL $(cat /run/again)")
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "lives"),
+    [
+        ("0::/system.slice/docker-0a1b.scope", True),
+        ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-2c.scope", True),
+        ("0::/user.slice/user-1002.slice/user@1002.service/user.slice/libpod-3d.scope", False),
+        ("0::/user.slice/user-1002.slice/session-4.scope", False),
+    ],
+)
+def test_containers_that_only_have_the_number_live_and_what_hides_in_a_namespace_dies(
+    lab: Lab, hands: Hands, host: LabHost, cgroup: str, lives: bool
+) -> None:
+    inside = "setpriv --reuid bob --clear-groups sleep 77"
+    on(lab, host, f"setsid unshare --pid --fork {inside} >/dev/null 2>&1 </dev/null &")
+    assert until(lambda: of(lab, host) == ["sleep"])
+    pid = on(lab, host, "ps -u bob -o pid=").strip()
+    # The lab has no container manager: the kernel's word for where it put the process is replaced.
+    on(lab, host, f"echo {cgroup} >/run/cgroup; mount --bind /run/cgroup /proc/{pid}/cgroup")
+    (change,), proof = hands.run(DISABLE, host.name, accounts=[WHO])
+    assert proof.passed, proof
+    assert (of(lab, host) == ["sleep"]) is lives
+    assert ("1 process of containers has its number, and stays" in change.summary) is lives
+    assert proof.facts["boxed"] == ({"bob": [f"{pid}:sleep"]} if lives else {})
 
 
 # ---------------------------------------------------------------- refusals

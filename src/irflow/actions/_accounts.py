@@ -63,7 +63,8 @@ class Account:
 
     kind: local, directory (not of this host), or none. carries: the responder's session is its own. shares: other
     accounts with its number. shadow, passwd: SHA-256 of its lines. processes: `PID NAME UNIT`, with what is below
-    them. holders: incidents that keep it disabled. was_...: what it was before irflow disabled it.
+    them. boxed: `PID:NAME` of containers that only have its number. holders: incidents that keep it disabled.
+    was_...: what it was before irflow disabled it.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Account:
     expired: bool = False
     items: tuple[Item, ...] = ()
     processes: tuple[str, ...] = ()
+    boxed: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     was_locked: bool = False
     was_expired: bool = False
@@ -101,8 +103,9 @@ class Account:
             name, raw.get("kind", "none"), int(raw.get("uid", -1)), raw.get("carries") == "yes",
             raw.get("system") == "yes", names("shares"), raw.get("passwd", ""), raw.get("shadow", ""),
             raw.get("locked") == "yes", raw.get("expired") == "yes", tuple(map(Item.read, all_of("item"))),
-            all_of("process"), names("holders"), raw.get("was_locked") == "yes", raw.get("was_expired") == "yes",
-            raw.get("was_shadow", ""), raw.get("was_passwd", ""), tuple(map(Item.read, all_of("was_item"))),
+            all_of("process"), names("boxed"), names("holders"), raw.get("was_locked") == "yes",
+            raw.get("was_expired") == "yes", raw.get("was_shadow", ""), raw.get("was_passwd", ""),
+            tuple(map(Item.read, all_of("was_item"))),
         )  # fmt: skip
 
     def to_facts(self) -> dict[str, Json]:

@@ -121,6 +121,7 @@ class AccountDisable(Action[DisableParams]):
             "accounts": {one.name: one.state if one.kind == "local" else one.kind for one in found},
             "missing": [one.name for one in found if one.kind == "none"],
             "ended": {one["account"]: one["ended"] for one in applied},
+            "boxed": {one.name: list(one.boxed) for one in found if one.boxed},
         }
         return Proof(tuple(checks), facts)
 
@@ -163,9 +164,16 @@ def _summary(host: str, one: dict[str, Json]) -> str:
     notes = [
         *(["a system account: services may run as it"] if one["system"] else []),
         *([f"its number is also that of {', '.join(one['shares'])}"] if one["shares"] else []),
+        *([_boxed(len(one["boxed"]))] if one["boxed"] else []),
         *(["somebody else disabled it before, and it stays so after undo"] if _shut_before(one) else []),
     ]
     return f"disable {one['name']} on {host}: {ways}{ends}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _boxed(count: int) -> str:
+    if count == 1:
+        return "1 process of containers has its number, and stays"
+    return f"{count} processes of containers have its number, and stay"
 
 
 def _shut_before(one: dict[str, Json]) -> bool:

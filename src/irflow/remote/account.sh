@@ -242,6 +242,7 @@ block() {
 	printf '%s\n' "uid=$uid" "carries=$carries" "system=$system" "shares=${others%,}" "passwd=$(sha_line "$entry")"
 	[ -z "$shadow" ] || printf '%s\n' "shadow=$(sha_line "$shadow")" "locked=$locked" "expired=$expired"
 	items | sed 's/^/item=/'
+	echo "boxed=$(picked "$uid" '' boxed | sed 's/ /:/' | tr '\n' ',')"
 	alive=$(picked "$uid" '')
 	[ -z "$alive" ] || printf '%s\n' "$alive" | while read -r process command; do
 		printf 'process=%s %s %s\n' "$process" "$command" "$(sed -n 's/^[0-9]*:[^:]*://p' "/proc/$process/cgroup" \
@@ -297,7 +298,7 @@ monitors() { # sshd's own part, as root, of logins that are under way: it may st
 }
 
 end_all() { # every process of its number and below, until none is left
-	rounds_left=25
+	rounds_left=15
 	while [ -n "$(picked "$uid" '')" ] || [ -n "$(monitors)" ]; do
 		[ $rounds_left -gt 0 ] || break
 		end_picked "$uid" ''

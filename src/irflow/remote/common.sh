@@ -120,20 +120,28 @@ ancestors() { # -> above: the processes that carry this session, blank on both s
 	done
 }
 
-picked() { # NUMBER ROOTS: "PID NAME" of the processes of an account, of ROOTS, and of all below them; $above is spared
+picked() { # NUMBER ROOTS [boxed]: "PID NAME" of the processes of an account, of ROOTS, and of all below them
+	# $above is spared. So are containers of the host: their accounts only have the same numbers. boxed lists these
+	# instead. A user's own containers are the user's, and no user can put a process where a container manager does.
 	# shellcheck disable=SC2016 # for awk
-	grep -H -E '^(Name|State|PPid|Uid):' /proc/[0-9]*/status 2>/dev/null | awk -v uid="$1" -v roots=" $2 " -v spared="$above" '
+	grep -H -E '^(Name|State|PPid|Uid|NSpid):|docker|containerd|crio|kubepods|libpod|machine[.]slice|lxc|user[.]slice' \
+		/proc/[0-9]*/status /proc/[0-9]*/cgroup 2>/dev/null |
+		awk -v uid="$1" -v roots=" $2 " -v spared="$above" -v want="${3-}" '
 		{ split($1, place, "/"); pid = place[3] }
+		place[4] ~ /^cgroup:/ { if ($0 ~ /user[.]slice/) users[pid] = 1; else managed[pid] = 1; next }
 		$1 ~ /:Name:$/ { name[pid] = $2 }
 		$1 ~ /:State:$/ { state[pid] = $2 }
 		$1 ~ /:PPid:$/ { parent[pid] = $2; if (index(roots, " " pid " ")) chosen[pid] = 1 }
-		$1 ~ /:Uid:$/ { for (i = 2; i <= 5; i++) if (uid != "" && $i == uid) chosen[pid] = 1 }
+		$1 ~ /:Uid:$/ { for (i = 2; i <= 5; i++) if (uid != "" && $i == uid) its[pid] = 1 }
+		$1 ~ /:NSpid:$/ { nested[pid] = NF > 2 }
 		END {
+			for (pid in its) if (nested[pid] && (pid in managed) && !(pid in users)) boxed[pid] = 1; else chosen[pid] = 1
 			do {
 				grown = 0
 				for (pid in parent) if (!(pid in chosen) && (parent[pid] in chosen)) { chosen[pid] = 1; grown = 1 }
 			} while (grown)
-			for (pid in chosen) if (state[pid] !~ /[ZX]/ && !index(spared, " " pid " ")) print pid, name[pid]
+			for (pid in parent) if ((want == "boxed" ? pid in boxed : pid in chosen) && state[pid] !~ /[ZX]/ &&
+				!index(spared, " " pid " ")) print pid, name[pid]
 		}'
 }
 

@@ -78,7 +78,7 @@ class KillParams(Params):
     hashes: tuple[str, ...] = Field(default=(), max_length=200)
     reach: Literal["tree", "session", "cgroup"] = "cgroup"
     most: int = Field(default=500, ge=1, le=20000)
-    watch: Annotated[float, BeforeValidator(_seconds)] = Field(default=1.0, ge=0, le=300)
+    watch: Annotated[float, BeforeValidator(_seconds)] = Field(default=1.0, ge=0.1, le=300)
     record: bool = True
     max_program: int = Field(default=64 << 20, ge=1, le=1 << 30)
 

@@ -79,7 +79,7 @@ def _one(row: Sequence[str], other: Mapping[str, str]) -> Process:
     began = int(other["btime"]) + int(start) / int(other["hz"])
     return Process(
         int(pid), int(start), uid, state, link, int(parent), sha256, _text(program), _command(command),
-        _text(parent_name).strip(), began,
+        _text(parent_name.removesuffix("0a")), began,
     )  # fmt: skip
 
 

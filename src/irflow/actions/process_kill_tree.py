@@ -60,20 +60,23 @@ class ProcessKillTree(Action[KillParams]):
             )  # fmt: skip
         return {
             "id": mark, "processes": [one.to_facts() for one in found[:_KEPT]], "count": int(other["count"]),
-            "marks": [one.mark for one in found] if len(found) > _KEPT else [],
+            "moving": int(other["moving"]),
         }  # fmt: skip
 
     def plan(self, params: KillParams, seen: dict[str, Json]) -> tuple[Change, ...]:
         """One change for all of it: what belongs together must be frozen together. Nothing when nothing runs."""
-        if not seen["count"]:
+        if not seen["count"] and not seen["moving"]:
             return ()
         found = [Process(**one) for one in seen["processes"]]
         many = "1 process" if seen["count"] == 1 else f"{seen['count']} processes"
+        what = f"{many} on {params.host}: {in_words(found, seen['count'])}"
+        if not found:
+            what = f"what runs on {params.host} under a new pid all the time"
         data: dict[str, Json] = {
             "id": seen["id"], "selectors": params.selectors(), "reach": params.reach, "record": params.record,
             "max_program": params.max_program, "processes": [one.mark for one in found], "count": seen["count"],
         }  # fmt: skip
-        return (Change(f"kill {many} on {params.host}: {in_words(found, seen['count'])}", data),)
+        return (Change(f"kill {what}", data),)
 
     def apply(self, change: Change, context: Context) -> dict[str, Json]:
         """Freeze it, keep its record, kill it. Raises IrflowError when the record fails: it stays frozen then."""
@@ -86,7 +89,7 @@ class ProcessKillTree(Action[KillParams]):
         }  # fmt: skip
         if frozen and data["record"]:
             result |= _keep_record(context, mark, frozen, data["max_program"])
-        _mutate(context, "kill", mark, ["--reach", data["reach"]])
+        _mutate(context, "kill", mark, [])
         return result
 
     def verify(
@@ -96,16 +99,17 @@ class ProcessKillTree(Action[KillParams]):
         nothing: dict[str, Json] = {"frozen": [], "count": 0, "programs": {}, "record": "", "stable": True}
         done = applied[0] if applied else nothing
         gone = [Process(**one) for one in (*seen["processes"], *done["frozen"])]
-        marks = {one.mark for one in gone} | set(seen["marks"])
+        marks = {one.mark for one in gone}
         strange: set[str] = {one.sha256 for one in gone if one.sha256 != "-" and not one.packaged}
         watched = [*params.selectors(), *_each("--strange", strange)]
-        found, _ = _look(context, seen["id"], watched, "tree", watch=params.watch, fresh=True)
+        found, other = _look(context, seen["id"], watched, "tree", watch=params.watch, fresh=True)
         alive = [one for one in found if one.mark in marks or one.link == "frozen"]
         back = [one for one in found if one not in alive]
+        moving = int(other["moving"]) > 0
         was = f"{max(seen['count'], done['count'])} alive"
         checks = [
             Check(_ALIVE, not alive, was, in_words(alive, len(alive)) or "none"),
-            Check(f"{_BACK} within {params.watch:g} s", not back, was, _by_whom(back) or "nothing"),
+            Check(f"{_BACK} within {params.watch:g} s", not back and not moving, was, _by_whom(back, moving)),
         ]
         if applied and params.record and done["count"]:
             wrong = [one for one, same in done["programs"].items() if not same]
@@ -153,8 +157,10 @@ def programs_in(content: bytes) -> dict[str, str]:
     return found
 
 
-def _by_whom(back: Sequence[Process]) -> str:
-    return "; ".join(f"{one}, started by {one.parent} ({one.parent_name or 'gone'})" for one in back[:5])
+def _by_whom(back: Sequence[Process], moving: bool) -> str:
+    """What came back, and who started it; for people."""
+    named = [f"{one}, started by {one.parent} ({one.parent_name or 'gone'})" for one in back[:5]]
+    return "; ".join([*named, *(["what runs under a new pid all the time"] if moving else [])]) or "nothing"
 
 
 def _each(option: str, values: set[str]) -> list[str]:

@@ -5,7 +5,7 @@
 #                                                                        looks again until something is, so long
 #   killtree.sh freeze --id ID --epoch N --step KEY WHAT [--reach REACH] stop all of it, until nothing new appears
 #   killtree.sh record --id ID [--program-bytes N]                       a tar.gz about what is frozen, to our output
-#   killtree.sh kill   --id ID --epoch N --step KEY [--reach REACH]      kill what is frozen, and wait until it is gone
+#   killtree.sh kill   --id ID --epoch N --step KEY                      kill what is frozen, and wait until it is gone
 #
 #   WHAT   any of: --pid PID:ticks:START or PID:epoch:SECONDS    --children PID:ticks:START ... (not itself)
 #          --path BASE64URL (a program, or a script with its interpreter)   --sha256 HEX (of the program)
@@ -17,6 +17,8 @@
 # used again is another process. What is frozen stands in a list under the state folder before its first signal, so the
 # next call finds it whatever happened. Process 1, kernel threads, whoever holds the socket on which this session came
 # in and this session itself are never touched; a session or group that holds one of them is not followed.
+#
+# What forks itself anew all the time, its parent ending, is caught by its program, if that is asked for or no package's.
 #
 # Answer: `process=PID START UID STATE LINK PPID SHA256 PROGRAM COMMAND PARENT` (the last three in hex), LINK being how
 # it was found: root, child, program, session, login, cgroup, frozen (by an earlier call); key=value lines. `record` ends
@@ -68,7 +70,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 141' PIPE
 trap 'exit 143' TERM
-: >"$work/hashed" && : >"$work/known" && : >"$work/roots"
+: >"$work/hashed" && : >"$work/known" && : >"$work/roots" && : >"$work/targets"
 hz=$(getconf CLK_TCK 2>/dev/null) || hz=100
 btime=$(sed -n 's/^btime //p' /proc/stat)
 
@@ -125,10 +127,11 @@ hash_of() { # INODE PID -> hashed; each program is read once
 	[ -z "$hashed" ] || printf '%s %s\n' "$1" "$hashed" >>"$work/hashed"
 }
 
-by_hash() {
-	awk '!seen[$1]++' "$work/inodes" >"$work/distinct"
+by_hash() { # -> unread: how many ended before their program could be read; the youngest come first
+	sort -k2,2rn "$work/inodes" | awk '!seen[$1]++' >"$work/distinct"
 	while read -r inode process; do
 		hash_of "$inode" "$process"
+		[ -n "$hashed" ] || [ -d "/proc/$process" ] || unread=$((unread + 1))
 		awk -v inode="$inode" '$1 == inode { print $2 }' "$work/inodes" >"$work/runs"
 		case "$hashes " in *" ${hashed:-nothing} "*) cat "$work/runs" >>"$work/roots" ;; esac
 		case "$strange " in *" ${hashed:-nothing} "*) grep -x -F -f "$work/foreign" "$work/runs" >>"$work/roots" || : ;; esac
@@ -168,8 +171,9 @@ by_script() { # NAME: what interprets it: the first argument that is no option
 	done <"$work/shells" >>"$work/roots"
 }
 
-meant() { # -> $work/roots: pids that a hash or a path means now
+meant() { # -> $work/roots: pids that a hash or a path means now; $work/targets: what they run
 	: >"$work/roots"
+	unread=0
 	programs
 	[ -z "$hashes$strange" ] || by_hash
 	[ -z "$paths" ] || interpreters
@@ -177,6 +181,10 @@ meant() { # -> $work/roots: pids that a hash or a path means now
 		decode "$one"
 		case $decoded in /*) ;; *) die 64 "not an absolute path" ;; esac
 		by_path "$decoded"
+	done
+	awk 'FILENAME == ARGV[1] { root[$1] = 1; next } ($2 in root) { print $1 }' "$work/roots" "$work/inodes" >>"$work/targets"
+	for one in $paths; do
+		decode "$one"
 		by_script "$decoded"
 	done
 }
@@ -245,7 +253,10 @@ END {
 	}
 	for (pid in guarded) { no_session[session[pid]] = 1; no_login[login[pid]] = 1; no_group[group[pid]] = 1 }
 	no_session[0] = no_session[1] = no_login[""] = no_login[0] = no_login["4294967295"] = no_group[""] = no_group["/"] = 1
-	for (pid in root) if (pid in guarded) print "never", pid; else if (pid in parent) take(pid, "root")
+	for (pid in root)
+		if (pid in guarded) print "never", pid
+		else if (pid in parent) take(pid, "root")
+		else print "moved", pid
 	for (pid in parent) if (parent[pid] in above_roots) take(pid, "root")
 	for (pid in parent) if ((pid "@" start[pid]) in known) take(pid, "frozen")
 	do {
@@ -273,11 +284,13 @@ END {
 	}
 }'
 
-together() { # all that belongs to what is asked for -> $work/now: PID START UID STATE LINK PPID, roots first; never
+together() { # all that belongs to what is asked for -> $work/now: PID START UID STATE LINK PPID, roots first;
+	# moving: how many of the roots have ended since
 	echo /proc/[0-9]* | awk -v me=$$ -v reach="$reach" -v listeners="$listeners" -v work="$work" -v hz="$hz" \
 		-v btime="$btime" "$closure" >"$work/all"
 	sed -n 's/^never //p' "$work/all" >"$work/never"
-	sed '/^never/d' "$work/all" | sort -n -k1,1 -k2,2 | cut -d' ' -f2- >"$work/now"
+	moving=$(grep -c '^moved' "$work/all") || :
+	sed '/^[nm]/d' "$work/all" | sort -n -k1,1 -k2,2 | cut -d' ' -f2- >"$work/now"
 	[ ! -s "$work/never" ] || die 76 "never touched: $(
 		while read -r process; do printf '%s (%s) ' "$process" "$(cat "/proc/$process/comm" 2>/dev/null)"; done <"$work/never"
 	)is process 1, the kernel's, or carries the responder's way in"
@@ -314,7 +327,7 @@ describe() { # $work/now as process= lines; the first of them with program and c
 			print "process=" $1, $2, $3, $4, $5, $6, hash[inode[$1]] == "" ? "-" : hash[inode[$1]],
 				hex(program[$1], 4096), hex(command, 400), hex(parent, 16)
 		}' "$work/now"
-	printf 'count=%s\nhz=%s\nbtime=%s\n' "$(wc -l <"$work/now")" "$hz" "$btime"
+	printf 'count=%s\nmoving=%s\nhz=%s\nbtime=%s\n' "$(wc -l <"$work/now")" "$moving" "$hz" "$btime"
 }
 
 # ---------------------------------------------------------------- freezing and killing
@@ -343,29 +356,52 @@ marks() { # $work/now -> $work/marks, $work/fresh: PID@START of all, and of thos
 
 freeze_all() { # until nothing new appears and nothing of it runs, also nothing that a hash or a path means
 	read -r up _ </proc/uptime
-	end=$((${up%%.*} + freeze_s)) stable=no rounds=0 settled=no
-	while :; do
-		programs
+	end=$((${up%%.*} + freeze_s)) stable=no rounds=0 quiet=0 unread=0 more=20
+	while [ $quiet -lt 3 ]; do
+		meant
 		together
 		marks
 		awk '$4 !~ /[TtD]/ { print $1 }' "$work/now" >"$work/running"
-		if [ -s "$work/fresh" ] || [ -s "$work/running" ]; then
+		if [ -s "$work/fresh" ] || [ -s "$work/running" ] || [ "$moving" -gt 0 ]; then
 			note_down
 			# shellcheck disable=SC2046 # splitting at the line breaks is the point
 			[ ! -s "$work/running" ] || kill -STOP $(cat "$work/running") 2>/dev/null || :
-			settled=no
-		elif [ $settled = yes ]; then
-			stable=yes
-			break
+			snatch
+			quiet=0
+		elif [ $unread -gt 0 ] && [ $more -gt 0 ]; then
+			more=$((more - 1)) # on a busy host there is always something
 		else
-			meant
-			settled=yes
+			quiet=$((quiet + 1))
 		fi
 		rounds=$((rounds + 1))
 		read -r up _ </proc/uptime
 		[ "${up%%.*}" -lt $end ] || break
 	done
+	[ $quiet -lt 3 ] || stable=yes
 	let_go
+}
+
+snatch() { # what lives too short to be looked at first: the signal comes right after the look at its program
+	if [ "$reach" != tree ]; then
+		awk 'FILENAME == ARGV[1] { mine[$1] = 1; next } FILENAME == ARGV[2] { foreign[$1] = 1; next }
+			($2 in mine) && ($2 in foreign) { print $1 }' "$work/now" "$work/foreign" "$work/inodes" >>"$work/targets"
+	fi
+	sort -u -o "$work/targets" "$work/targets"
+	[ -s "$work/targets" ] || return 0
+	caught=' ' nothing=0 looks=0
+	while [ $nothing -lt 3 ] && [ $looks -lt 40 ]; do
+		nothing=$((nothing + 1)) looks=$((looks + 1))
+		for process in $(timeout -s KILL 5 stat -L -c '%d:%i %n' /proc/[0-9]*/exe 2>/dev/null |
+			awk 'FILENAME == ARGV[1] { wanted[$1] = 1; next } ($1 in wanted) { split($2, part, "/"); print part[3] }' \
+				"$work/targets" -); do
+			case "$caught" in *" $process "*) continue ;; esac
+			! kill -STOP "$process" 2>/dev/null || caught="$caught$process " nothing=0
+		done
+	done
+	for process in $caught; do # its pid may have become another's in between; stopped, it keeps it
+		inode_of "/proc/$process/exe"
+		[ -z "$inode" ] || grep -q -x -F -e "$inode" "$work/targets" || kill -CONT "$process" 2>/dev/null || :
+	done
 }
 
 let_go() { # what ended just before the signal: its pid may be another's. What is stopped keeps its pid
@@ -378,6 +414,14 @@ let_go() { # what ended just before the signal: its pid may be another's. What i
 	done <"$work/missed"
 }
 
+wake_parents() { # su and sudo stop themselves along with what they started; they must see it end
+	awk 'FILENAME == ARGV[1] { split($1, part, "@"); mine[part[1]] = 1; next } !($6 in mine) && $6 > 1 { print $6 }' \
+		"$work/known" "$work/first" | sort -u >"$work/parents"
+	while read -r process; do
+		case $(sed -n 's/^State:.//p' "/proc/$process/status" 2>/dev/null) in T*) kill -CONT "$process" 2>/dev/null || : ;; esac
+	done <"$work/parents"
+}
+
 kill_all() {
 	rounds=0 killed=0
 	while :; do
@@ -385,7 +429,7 @@ kill_all() {
 		together
 		marks
 		note_down
-		[ $rounds -gt 0 ] || killed=$(wc -l <"$work/now")
+		[ $rounds -gt 0 ] || { cp "$work/now" "$work/first" && killed=$(wc -l <"$work/now"); }
 		[ -s "$work/now" ] || break
 		[ $rounds -lt 60 ] || die 65 "$(wc -l <"$work/now") do not end: $(head -n 5 "$work/now" | tr '\n' ';')"
 		# shellcheck disable=SC2046 # splitting at the line breaks is the point
@@ -393,6 +437,7 @@ kill_all() {
 		[ $rounds -eq 0 ] || sleep 0.1
 		rounds=$((rounds + 1))
 	done
+	wake_parents
 }
 
 # ---------------------------------------------------------------- the record
@@ -468,21 +513,27 @@ freeze | kill)
 	;;
 esac
 read_list
+case $verb in record | kill) reach=tree ;; esac # what belongs to it is in the list
 case $verb in
 look)
 	read -r up _ </proc/uptime
 	end=$((${up%.*}${up#*.} / 10 + watch))
+	moved=0
 	while :; do
 		meant
 		together
+		[ ! -s "$work/now" ] || break
+		if [ $((moving + unread)) -gt 0 ] && [ $moved -lt 20 ]; then
+			moved=$((moved + 1)) # it is, or may be, here: look again at once
+			continue
+		fi
 		read -r up _ </proc/uptime
-		if [ -s "$work/now" ] || [ $((${up%.*}${up#*.} / 10)) -ge $end ]; then break; fi
-		sleep 0.2
+		[ $((${up%.*}${up#*.} / 10)) -lt $end ] || break
+		sleep 0.1
 	done
 	describe
 	;;
 freeze)
-	meant
 	freeze_all
 	describe
 	printf 'stable=%s\nrounds=%s\n' $stable $rounds

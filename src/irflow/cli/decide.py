@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from irflow.cli.incidents import As, Json, Name, find
-from irflow.cli.output import configuration, dump, nobody_works, say, short, table
+from irflow.cli.output import configuration, dump, say, short, table
+from irflow.cli.person import METHOD, As, Json, Name, act, find, operator_of
 
 if TYPE_CHECKING:
     from irflow.core.approvals import Operator
@@ -19,32 +16,6 @@ if TYPE_CHECKING:
     from irflow.core.ports import Transaction
 
 T = TypeVar("T")
-METHOD = "os-account"
-
-
-def operator_of(operators: tuple[Operator, ...], name: str | None) -> Operator:
-    """Who is at the keyboard, by the operating system's account. Raises Refused."""
-    from irflow.core.approvals import authenticate
-
-    return authenticate(operators, pwd.getpwuid(os.getuid()).pw_name, name)
-
-
-def act(
-    incident: str, who: str | None, work: Callable[[Transaction, Incident, Operator], T], *, works: bool = True
-) -> T:
-    """One decision on an incident in one transaction, then wake the responder. works: it has something to do now."""
-    from irflow.adapters.wake import wake
-    from irflow.wiring import open_store
-
-    config = configuration()
-    operator = operator_of(config.operators, who)
-    with open_store(config.settings) as store:
-        found = find(store, incident)
-        result = store.transact(lambda tx: work(tx, found, operator))
-    wake(config.settings.responder_socket)
-    if works:
-        nobody_works(config)
-    return result
 
 
 def show_plan(plan: Plan) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from irflow.cli.incidents import As, Json
 from irflow.cli.output import configuration, dump, say, table
+from irflow.cli.person import As, Json
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def enrol(
 ) -> None:
     """Show a host's keys and record them once you agree. Example: irflow hosts enrol web-1"""
     from irflow.adapters.ssh import fingerprint, scan_host_keys
-    from irflow.cli.decide import operator_of
+    from irflow.cli.person import operator_of
     from irflow.core.errors import UsageError
     from irflow.enrolment import record_host_keys
 

@@ -7,27 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irflow.cli.output import configuration, dump, say, short, table, told_halt, utc
+from irflow.cli.person import As, Json, Name, act, find, operator_of
 
 if TYPE_CHECKING:
-    from irflow.core.incident import Incident
-    from irflow.core.ports import Store
     from irflow.core.status import IncidentStatus
 
 app = typer.Typer(no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(metavar="INCIDENT", help="Number (IR-2026-0001) or ULID.")]
-As = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Operator, where the account has several.")]
-
-
-def find(store: Store, text: str) -> Incident:
-    """The incident of this number or ULID. Raises UsageError."""
-    from irflow.core.errors import UsageError
-
-    found = store.find_incident(text)
-    if found is None:
-        raise UsageError(f"no incident {text}", hint="List them: irflow incidents list")
-    return found
 
 
 @app.command("list")
@@ -200,7 +185,6 @@ def _next(status: IncidentStatus) -> None:
 @app.command()
 def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put on record.")], who: As = None) -> None:
     """Put a note into the journal. Example: irflow incidents note IR-2026-0001 'Owner says the batch job is ours'"""
-    from irflow.cli.decide import act
     from irflow.core import decisions
 
     act(incident, who, lambda tx, found, operator: decisions.note(tx, found.id, operator, text), works=False)
@@ -218,7 +202,6 @@ def add_host(
     json: Json = False,
 ) -> None:
     """Add what is concerned too; plans are made anew. Example: irflow incidents add-host IR-2026-0001 web-2"""
-    from irflow.cli.decide import act
     from irflow.core import targets
     from irflow.core.errors import UsageError
 
@@ -245,7 +228,6 @@ def join(
     """Make a run that had a journal of its own part of an incident. Example: irflow incidents join LOCAL-01K9Z"""
     from irflow import breakglass
     from irflow.adapters.wake import wake
-    from irflow.cli.decide import operator_of
     from irflow.wiring import open_store
 
     config = configuration()
@@ -271,7 +253,6 @@ def close(
     who: As = None,
 ) -> None:
     """Close by hand; refused while a host is isolated. Example: irflow incidents close IR-2026-0001 --reason '...'"""
-    from irflow.cli.decide import act
     from irflow.cli.undo import close_false_positive
     from irflow.core import decisions
 

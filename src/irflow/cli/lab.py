@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from irflow.cli.incidents import Json
 from irflow.cli.output import HOME, dump, progress, say, table
+from irflow.cli.person import Json
 
 if TYPE_CHECKING:
     from irflow.lab.lab import Lab

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irflow.cli.incidents import As, Json, Name, find
 from irflow.cli.output import configuration, dump, runtime, say, short, table, utc
+from irflow.cli.person import As, Json, Name, find
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -110,7 +110,7 @@ def renew(
     json: Json = False,
 ) -> None:
     """Prolong what is in force on a host, or cut it again. Example: irflow leases renew IR-2026-0001 web-1 --for 4h"""
-    from irflow.cli.decide import operator_of
+    from irflow.cli.person import operator_of
     from irflow.responder.lease_look import LeaseLook
     from irflow.responder.leases import by_step
 
@@ -142,7 +142,7 @@ def release(
     Example: irflow leases release IR-2026-0001 web-1
     """
     from irflow import undoing
-    from irflow.cli.decide import operator_of
+    from irflow.cli.person import operator_of
     from irflow.cli.undo import agreed_and_taken_back, told_undo
     from irflow.core.errors import Refused, UsageError
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from irflow.cli.incidents import Json, Name, find
 from irflow.cli.output import configuration, dump, say, short, table
+from irflow.cli.person import Json, Name, find
 
 evidence = typer.Typer(no_args_is_help=True)
 journal = typer.Typer(no_args_is_help=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irflow.cli.decide import operator_of, show_plan
-from irflow.cli.incidents import As, Json
+from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
+from irflow.cli.person import As, Json, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
 
 if TYPE_CHECKING:

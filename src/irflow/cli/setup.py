@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from irflow.cli.incidents import Json
 from irflow.cli.output import HOME, configuration, dump, say, table
+from irflow.cli.person import Json
 
 
 def add(app: typer.Typer) -> None:

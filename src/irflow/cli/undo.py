@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from irflow.cli.decide import METHOD, operator_of
-from irflow.cli.incidents import As, Json, Name, find
 from irflow.cli.output import dump, progress, runtime, say, table
+from irflow.cli.person import METHOD, As, Json, Name, find, operator_of
 
 if TYPE_CHECKING:
     from irflow.core.approvals import Operator

@@ -21,8 +21,8 @@ class Incident(Noun):
 
     id: ULID. number: what people say, `IR-2026-0001`; given by the store.
     hosts: inventory names only. unknown_hosts: names an alert gave that the inventory does not have; never acted on.
-    addresses: canonical IP addresses or networks. hashes: SHA-256 of malicious files, in lower case. detected_at: the start of all clocks.
-    drill: kept out of metrics.
+    addresses: canonical IP addresses or networks. hashes: SHA-256 of malicious files, in lower case.
+    detected_at: the start of all clocks. drill: kept out of metrics.
     """
 
     id: str

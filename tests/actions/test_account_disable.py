@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -204,6 +205,25 @@ def undo(said: str, after: str, before: str = "") -> Proof:
 def test_undo_counts_only_byte_for_byte_with_owner_mode_and_time(after: str, failed: tuple[str, ...]) -> None:
     proof = undo(UNDONE, after)
     assert proof.failed == failed
+
+
+JOB = "at cc 1004:1 700 1767000000 585 /var/spool/cron/atjobs/a00001{:08x}"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said", "passed"),
+    [
+        (-5, "back={}\n", True),  # atd heard that it is back, and ran it before anybody looked
+        (-5, "", False),  # it never came back
+        (-5, "was=absent\n", True),  # an earlier try of this undo brought it back
+        (60, "was=absent\n", False),  # then it would still be there
+    ],
+)
+def test_an_at_job_may_have_run_since_it_came_back(minutes: int, said: str, passed: bool) -> None:
+    job = JOB.format(int(time.time() / 60) + minutes)
+    proof = undo(UNDONE + said.format(job), block(), before=block("deploy", f"item={job}"))
+    assert proof.passed is passed
+    assert ("(1 of them due, and run since)" in proof.checks[-1].after) is passed
 
 
 def test_what_was_changed_meanwhile_is_told_and_is_no_failure() -> None:

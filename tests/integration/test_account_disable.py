@@ -312,7 +312,7 @@ def test_a_password_set_meanwhile_and_other_lines_stay(lab: Lab, hands: Hands, h
     (back,) = undo(hands, host, change)
     assert back.facts["restored"] == "changed_meanwhile"
     assert back.facts["changed_meanwhile"] == [
-        "/var/spool/cron/crontabs/bob is there anew", "the password was set anew",
+        "the password was set anew", "/var/spool/cron/crontabs/bob is there anew",
     ]  # fmt: skip
     assert thief.password("another2026") and not thief.password()
     assert on(lab, host, "crontab -u bob -l") == "0 0 * * * :\n"
@@ -345,6 +345,31 @@ def test_two_incidents_need_it_and_the_last_one_enables_it(lab: Lab, hands: Hand
     (back,) = undo(hands, host, second)
     assert back.facts["restored"] == "byte for byte"
     assert own(places(lab, host)) == own(before)
+
+
+def test_the_daemons_of_jobs_and_sessions_hear_of_what_is_back(lab: Lab, hands: Hands, host: LabHost) -> None:
+    """atd would look again within the hour, and logind at the next boot. Of logind this notes the calls."""
+    on(lab, host, "mkdir -p /run/systemd/system; mv /usr/bin/loginctl /usr/bin/loginctl.away; "
+                  "cat >/usr/bin/loginctl; chmod 755 /usr/bin/loginctl", LOGINCTL)  # fmt: skip
+    before = places(lab, host)
+    (change,), _ = hands.run(DISABLE, host.name, accounts=[WHO])
+    on(lab, host, "atd")
+    try:
+        assert until(lambda: lab.exec(host, ["test", "-e", "/tmp/at-alice"]).returncode == 0)
+        undo(hands, host, change)
+        assert until(lambda: lab.exec(host, ["test", "-e", "/tmp/at-bob"]).returncode == 0)
+        undo(hands, host, change)
+        assert on(lab, host, "cat /run/loginctl.log") == "enable-linger bob\n"
+        lingers = [[line for line in one.splitlines() if "linger" in line] for one in (before, places(lab, host))]
+        assert lingers[0] == lingers[1], "the time is as before, too"
+    finally:
+        on(lab, host, "kill $(cat /run/atd.pid); mv /usr/bin/loginctl.away /usr/bin/loginctl; rm -r /run/systemd")
+
+
+LOGINCTL = b"""#!/bin/sh
+echo "$*" >>/run/loginctl.log
+touch /var/lib/systemd/linger/$2
+"""
 
 
 # ---------------------------------------------------------------- crashes

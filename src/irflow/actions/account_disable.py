@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from irflow.actions._accounts import MOST, Account, account_names, refuse_accounts
+from irflow.actions._accounts import MOST, Account, Item, account_names, refuse_accounts
 from irflow.actions._remote import call, fields
 from irflow.core.action import Action, Change, Check, Context, Params, Proof
 from irflow.core.errors import HostError, Refused
@@ -135,7 +135,8 @@ class AccountDisable(Action[DisableParams]):
             check = Check(f"{name} stays disabled: another incident needs it too", kept, "", now.state)
             return Proof((check,), {"accounts": {name: now.state}, "restored": "held by another incident"})
         meanwhile = [line.partition("=")[2] for line in said.splitlines() if line.startswith("meanwhile=")]
-        checks = _restored(data["before"], now, meanwhile)
+        gone = _may_have_run(data["before"], said, context)
+        checks = _restored(data["before"], now, meanwhile, gone)
         facts: dict[str, Json] = {
             "accounts": {name: now.state}, "restored": _BY_HAND if meanwhile else "byte for byte",
             "changed_meanwhile": meanwhile, **({"left": raw["left"]} if "left" in raw else {}),
@@ -201,23 +202,39 @@ def _state(one: dict[str, Json]) -> str:
     return f"{'locked' if one['locked'] else 'not locked'}, {'expired' if one['expired'] else 'not expired'}"
 
 
-def _restored(before: dict[str, Json], now: Account, meanwhile: list[str]) -> tuple[Check, ...]:
-    """Line by line and file by file, against what the journal has; a difference counts only if nobody else made it."""
-    name, why = now.name, f"{_BY_HAND}: {'; '.join(meanwhile)}"
+def _restored(before: dict[str, Json], now: Account, meanwhile: list[str], gone: set[str]) -> tuple[Check, ...]:
+    """Line by line and file by file, against what the journal has; a difference counts only if nobody else made it.
+
+    gone: at jobs that came back and may have run since.
+    """
+    name, why, same = now.name, f"{_BY_HAND}: {'; '.join(meanwhile)}", "byte for byte"
     lines = (
         (f"the line of {name} in /etc/shadow is as before", now.shadow == before["shadow"]),
         (f"the line of {name} in /etc/passwd is as before", now.passwd == before["passwd"]),
     )
-    here = [asdict(item) for item in now.items]
-    lost = [item["path"] for item in before["items"] if item not in here]
-    same = "byte for byte"
     checks = [Check(text, good or bool(meanwhile), "", same if good else why) for text, good in lines]
-    text = f"keys, crontab, at jobs and linger of {name} are as before"
+    here = [asdict(item) for item in now.items]
+    missing = [item["path"] for item in before["items"] if item not in here]
+    lost, ran = [one for one in missing if one not in gone], [one for one in missing if one in gone]
     said = f"{_counted(before['items']) or 'nothing'}, {same}" if not lost else f"{', '.join(lost)} not"
-    checks.append(
-        Check(text, not lost or bool(meanwhile), "put aside", f"{said}, {why}" if lost and meanwhile else said)
-    )
-    return tuple(checks)
+    said += f" ({len(ran)} of them due, and run since)" if ran else ""
+    said += f", {why}" if lost and meanwhile else ""
+    text = f"keys, crontab, at jobs and linger of {name} are as before"
+    return (*checks, Check(text, not lost or bool(meanwhile), "put aside", said))
+
+
+def _may_have_run(before: dict[str, Json], said: str, context: Context) -> set[str]:
+    """Paths of at jobs that the host says it brought back or, when an earlier try did, that are due by now.
+
+    The last eight digits of a job's name are the minute it is due (at's own source, at.c).
+    """
+    back = [asdict(Item.read(line[5:])) for line in said.splitlines() if line.startswith("back=")]
+    jobs = [one for one in before["items"] if one["kind"] == "at"]
+    if fields(said).get("was") != "absent":
+        return {one["path"] for one in jobs if one in back}
+    minute = context.ports.clock.now().timestamp() / 60
+    due = re.compile(r"[0-9a-f]{8}")
+    return {one["path"] for one in jobs if due.fullmatch(one["path"][-8:]) and int(one["path"][-8:], 16) <= minute}
 
 
 # ---------------------------------------------------------------- the host

@@ -343,7 +343,11 @@ put_back() { # NUMBER KIND PATH
 	# What is at its place again while moving it away had not ended is the whole of it.
 	if [ -e "$path" ] || [ -L "$path" ]; then rm -f "$aside.part"; fi
 	[ -e "$aside" ] || [ -L "$aside" ] || aside=$aside.part
-	[ -e "$aside" ] || [ -L "$aside" ] || return 0
+	if [ ! -e "$aside" ] && [ ! -L "$aside" ]; then
+		# An earlier try brought it back; where it is not there either, atd has run it.
+		if [ "$2" = at ] && [ ! -e "$path" ]; then echo "back=$line"; fi
+		return 0
+	fi
 	if [ -e "$path" ] || [ -L "$path" ]; then
 		if [ ! -L "$path" ] && [ ! -L "$aside" ] && [ -f "$path" ] && cmp -s "$path" "$aside"; then
 			rm -f "$aside"
@@ -357,7 +361,9 @@ put_back() { # NUMBER KIND PATH
 		differs "the folder of $path is gone"
 		return 0
 	fi
+	found=$(item "$2" "$aside")
 	mv -f "$aside" "$path"
+	echo "back=${found% "$aside"} $path" # by the time somebody looks, atd may have run it
 	case $2 in
 	at) at_again=yes ;;
 	linger) linger_again ;;
@@ -416,6 +422,9 @@ bring_back() { # -> lines meanwhile=...
 	if [ ! -e "$mine/ended" ]; then # cut off between freezing and ending
 		for process in $(picked "$uid" '' | sed 's/ .*//'); do kill -CONT "$process" 2>/dev/null || :; done
 	fi
+	# First of all: what atd finds of an account that is still expired, it throws away.
+	unlock
+	unexpire
 	at_again=no
 	if [ -s "$mine/items" ]; then
 		while IFS= read -r line; do
@@ -424,8 +433,6 @@ bring_back() { # -> lines meanwhile=...
 		done <"$mine/items"
 	fi
 	[ $at_again = no ] || wake_atd
-	unlock
-	unexpire
 	[ -n "$(recall shadow)" ] || differs 'it was opened by hand in between'
 	same_time passwd
 	same_time shadow

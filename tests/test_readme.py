@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 SHOWN = "IR-2026-0001"
 ELSEWHERE = {
-    "make drill": "tests/integration/test_drill.py", "irflow up": "tests/integration/test_crash_stack.py",
+    "make drill": "tests/integration/test_drill.py", "irflow up": "tests/integration/test_up.py",
     "irflow init": "test_the_first_commands_write_a_configuration_and_say_what_is_missing",
     "irflow doctor": "test_the_first_commands_write_a_configuration_and_say_what_is_missing",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ def _own_environment() -> None:
     for name in [name for name in os.environ if name.startswith(("IRFLOW_", "PREFECT_"))]:
         del os.environ[name]
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.pop("COLUMNS", None)  # a table is as wide as in a pipe, also below xdist
+    # What was started in the background of a shell ignores Ctrl-C, and so would all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(
         {
             _MARK: uuid.uuid4().hex,

@@ -69,4 +69,5 @@ def test_irflow_works_from_the_wheel_alone(wheel: zipfile.ZipFile, tmp_path: Pat
             check=False,
         )
         assert run.returncode == 0, run.stdout + run.stderr
-    assert "7 runbooks" in run.stdout
+    runbooks, playbooks = (len([*(ROOT / folder).glob("*.yaml")]) for folder in ("runbooks", "playbooks"))
+    assert f"{runbooks} runbooks, {playbooks} playbooks" in run.stdout

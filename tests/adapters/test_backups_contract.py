@@ -271,7 +271,7 @@ def test_a_restic_that_does_not_take_its_input_ends_at_the_deadline(folder: Path
             saving.write(bytes(10_000_000))
         finally:
             child.resume()
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 25, "far below what the 10 MB would have waited for: for ever"
 
 
 def test_without_restic_the_error_says_what_to_install(

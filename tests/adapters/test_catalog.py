@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from irflow.actions import load_actions
 from irflow.adapters.catalog import LoadedCatalog, dry_plan, load_catalog
 from irflow.adapters.templates import SandboxExpressions
 from irflow.core.errors import ConfigurationErrors
@@ -83,18 +84,19 @@ def mistakes(home: Path, kind: str, old: str, new: str) -> list[str]:
 
 def test_the_shipped_playbooks_and_runbooks_have_no_mistakes_and_all_phases_can_be_planned() -> None:
     loaded = load_catalog(
-        playbooks=[shipped("playbooks")], runbooks=[shipped("runbooks")], actions=registry(), inventory=HOSTS,
+        playbooks=[shipped("playbooks")], runbooks=[shipped("runbooks")], actions=load_actions(), inventory=HOSTS,
         expressions=SandboxExpressions(), templates=TEMPLATES,
     )  # fmt: skip
-    rehearsals = dry_plan(loaded, loaded.playbooks["system-compromise"])
-    assert [one.phase for one in rehearsals if one.severity is Severity.CRITICAL] == list(Phase)
-    assert not [one.error for one in rehearsals if one.error]
-    assert not [one.left_out for one in rehearsals if one.left_out]
+    for playbook in loaded.playbooks.values():
+        rehearsals = dry_plan(loaded, playbook)
+        assert [one.phase for one in rehearsals if one.severity is Severity.CRITICAL] == list(Phase)
+        assert not [one.error for one in rehearsals if one.error]
+        assert not [one.left_out for one in rehearsals if one.left_out]
 
 
 def test_critical_is_cut_without_a_person_high_waits_for_one_and_release_always_does() -> None:
     loaded = load_catalog(
-        playbooks=[shipped("playbooks")], runbooks=[shipped("runbooks")], actions=registry(), inventory=HOSTS,
+        playbooks=[shipped("playbooks")], runbooks=[shipped("runbooks")], actions=load_actions(), inventory=HOSTS,
         expressions=SandboxExpressions(), templates=TEMPLATES,
     )  # fmt: skip
     people = {

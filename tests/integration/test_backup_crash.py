@@ -115,8 +115,8 @@ def test_one_whole_backup_is_there_after_a_kill(boundary: str, cases: dict[str, 
     assert case.first == -signal.SIGKILL, "the first engine did not pass this boundary"
     assert case.second[0] == 0, case.second[1]
     assert case.states <= {State.DONE, State.NOOP}
-    (one,) = case.stored
-    assert one.whole
+    # What the killed engine's restic still stored at its end has no receipt: it never counts as a backup.
+    (one,) = [stored for stored in case.stored if stored.whole]
     (outcome,) = case.outcomes
     assert outcome["facts"]["snapshots"] == [one.id]
     assert all(check["passed"] for check in outcome["checks"])

@@ -55,6 +55,8 @@ def server_environment(settings: Settings, host: str, port: int) -> dict[str, st
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Else it writes its pages into the package's own folder, which may belong to another account.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(settings.prefect_home.absolute() / "ui"),
         **({"PREFECT_SERVER_API_AUTH_STRING": auth} if auth else {}),
     }
 

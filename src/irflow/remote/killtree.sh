@@ -284,10 +284,23 @@ END {
 	}
 }'
 
+# Where a process ends between opening and reading its files, mawk gives up: then it looks anew.
+again() { # COMMAND...: until it succeeds, eight times at most
+	tries=0
+	until "$@"; do
+		tries=$((tries + 1))
+		[ $tries -lt 8 ] || die 75 "the processes change faster than they can be looked at"
+	done
+}
+
+close_over() {
+	echo /proc/[0-9]* | awk -v me=$$ -v reach="$reach" -v listeners="$listeners" -v work="$work" -v hz="$hz" \
+		-v btime="$btime" "$closure" >"$work/all" 2>"$work/gone"
+}
+
 together() { # all that belongs to what is asked for -> $work/now: PID START UID STATE LINK PPID, roots first;
 	# moving: how many of the roots have ended since
-	echo /proc/[0-9]* | awk -v me=$$ -v reach="$reach" -v listeners="$listeners" -v work="$work" -v hz="$hz" \
-		-v btime="$btime" "$closure" >"$work/all"
+	again close_over
 	sed -n 's/^never //p' "$work/all" >"$work/never"
 	moving=$(grep -c '^moved' "$work/all") || :
 	sed '/^[nm]/d' "$work/all" | sort -n -k1,1 -k2,2 | cut -d' ' -f2- >"$work/now"
@@ -305,6 +318,12 @@ describe() { # $work/now as process= lines; the first of them with program and c
 	[ ! -s "$work/exes" ] || find $(cat "$work/exes") -maxdepth 0 -printf '\001%p\002%l' >"$work/links" 2>/dev/null || :
 	awk 'NR == FNR { mine[$1] = 1; next } ($2 in mine) && !seen[$1]++' "$work/now" "$work/inodes" >"$work/distinct"
 	while read -r inode process; do hash_of "$inode" "$process"; done <"$work/distinct"
+	again lines_of_all
+	cat "$work/lines"
+	printf 'count=%s\nmoving=%s\nhz=%s\nbtime=%s\n' "$(wc -l <"$work/now")" "$moving" "$hz" "$btime"
+}
+
+lines_of_all() {
 	awk -v work="$work" -v most=$most_described '
 		function hex(text, most,  i, all) {
 			all = ""
@@ -326,8 +345,7 @@ describe() { # $work/now as process= lines; the first of them with program and c
 			if (NR <= most) { command = first("/proc/" $1 "/cmdline"); parent = first("/proc/" $6 "/comm") }
 			print "process=" $1, $2, $3, $4, $5, $6, hash[inode[$1]] == "" ? "-" : hash[inode[$1]],
 				hex(program[$1], 4096), hex(command, 400), hex(parent, 16)
-		}' "$work/now"
-	printf 'count=%s\nmoving=%s\nhz=%s\nbtime=%s\n' "$(wc -l <"$work/now")" "$moving" "$hz" "$btime"
+		}' "$work/now" >"$work/lines" 2>"$work/gone"
 }
 
 # ---------------------------------------------------------------- freezing and killing

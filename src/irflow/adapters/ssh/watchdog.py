@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from irflow.adapters.deadline import Deadline
 
@@ -81,7 +84,10 @@ class Leash:
 class Watchdog:
     """Runs timers, and above all the deadlines of calls, in one thread that is started when first needed."""
 
+    _all: ClassVar[weakref.WeakSet[Watchdog]] = weakref.WeakSet()
+
     def __init__(self) -> None:
+        self._all.add(self)
         self._due: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
         self._changed = threading.Condition()
@@ -103,12 +109,15 @@ class Watchdog:
         again, or None."""
         with self._changed:
             heapq.heappush(self._due, (moment, next(self._serial), timer))
-            # Not alive: this is a child process, which has its parent's objects but not its threads.
             if not self._stopped and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="irflow ssh watchdog", daemon=True)
                 self._thread.start()
             if self._due[0][0] == moment:
                 self._changed.notify()
+
+    def _reborn(self) -> None:
+        """A child process has its parent's objects but not its threads, one of which may have held the lock."""
+        self._changed, self._thread = threading.Condition(), None
 
     def stop(self) -> None:
         """End the thread."""
@@ -134,3 +143,11 @@ class Watchdog:
                     return heapq.heappop(self._due)[2]
                 self._changed.wait(wait)
             return None
+
+
+def _reborn() -> None:
+    for one in list(Watchdog._all):
+        one._reborn()
+
+
+os.register_at_fork(after_in_child=_reborn)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, ClassVar, Literal
 
-from irflow.actions._custody import custody, item_name
-from irflow.actions._remote import call, fields
-from irflow.core.action import Action, Change, Check, Context, Params, Proof
-from irflow.core.errors import IrflowError
+from irflow.actions._collecting import Archive, fetch, read_back
+from irflow.core.action import Action, Change, Context, Params, Proof
 from irflow.core.model import Json
 
 SCRIPT = "evidence.sh"
@@ -54,55 +51,15 @@ class EvidenceCollect(Action[CollectParams]):
     def apply(self, change: Change, context: Context) -> dict[str, Json]:
         """Fetch it, compare the hashes, keep it. Raises IrflowError when what arrived is not what was sent."""
         profile = str(change.data["profile"])
-        clock, args = context.ports.clock, [profile, "--seconds", _SECONDS[profile]]
-        started, begun = clock.now(), clock.monotonic()
-        done = call(context, SCRIPT, args, max_output=_MOST_BYTES[profile], timeout_s=_CALL_S[profile])
-        received, took = clock.now(), clock.monotonic() - begun
-        said = _last_line(done.stderr)
-        sha256 = hashlib.sha256(done.stdout).hexdigest()
-        if sha256 != said.get("sha256"):
-            raise IrflowError(
-                f"{len(done.stdout)} bytes with SHA-256 {sha256} arrived, {said.get('sha256') or 'nothing'} was sent",
-                where=context.the_host().name,
-                hint="Nothing was kept; collect it again",
-            )  # fmt: skip
-        stored = context.ports.evidence.put(
-            context.incident.id, item_name(context, profile, started, _ENDING[profile]), done.stdout
-        )
-        entry = custody(context, args, started, SCRIPT) | {
-            "name": stored.path.rpartition("/")[2], "path": stored.path, "sha256": stored.sha256,
-            "bytes": stored.bytes, "profile": profile, "what": _WHAT[profile],
-            "clock_offset_s": _offset(said.get("clock", ""), received.timestamp()),
-            "clock_uncertainty_s": round(took, 3),
-            "missing": [one for one in said.get("missing", "").split(",") if one],
-        }  # fmt: skip
-        return {"entry": entry, "sent_sha256": sha256, "seconds": round(took, 3)}
+        args = (profile, "--seconds", _SECONDS[profile])
+        what, ending = _WHAT[profile], _ENDING[profile]
+        return fetch(Archive(SCRIPT, args, profile, what, ending, _CALL_S[profile], _MOST_BYTES[profile]), context)
 
     def verify(
         self, params: CollectParams, seen: dict[str, Json], applied: tuple[dict[str, Json], ...], context: Context
     ) -> Proof:
         """Read it back from the store: it must hash as the host said."""
-        checks, entries = [], []
-        for one in applied:
-            entry = one["entry"]
-            kept = hashlib.sha256(context.ports.evidence.get(entry["path"])).hexdigest()
-            checks.append(Check("same SHA-256 on the host and in the store", kept == one["sent_sha256"],
-                                one["sent_sha256"], kept))  # fmt: skip
-            entries.append(entry)
+        checks = tuple(read_back(one, context) for one in applied)
+        entries = [one["entry"] for one in applied]
         seconds = sum(one["seconds"] for one in applied)
-        return Proof(tuple(checks), {"evidence": entries, "profile": params.profile, "seconds": seconds})
-
-
-def _offset(clock: str, now: float) -> float | None:
-    """By how many seconds the host's clock is ahead of ours; None when it did not say a time."""
-    try:
-        told = float(clock)
-    except ValueError:
-        return None
-    return round(told - now, 3) if 0 < told < 1e12 else None
-
-
-def _last_line(stderr: bytes) -> dict[str, str]:
-    """What the script says of what it sent, from its last line: `sha256=... clock=... missing=...`."""
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return fields(lines[-1].replace(" ", "\n")) if lines else {}
+        return Proof(checks, {"evidence": entries, "profile": params.profile, "seconds": seconds})

@@ -9,7 +9,7 @@
 # is missing or was cut, NOT_TAKEN every file that did not fit, WITHHELD every file that came without its secrets
 # (hashes of passwords, private keys), MANIFEST the SHA-256 of everything else in it.
 # Standard error ends with `sha256=HEX clock=UNIX_TIME missing=TOOLS cut=PART:WHY,...`.
-# Exit: 0; 64 usage; 73 no memory-backed folder to work in; 77 not root.
+# Exit: 0; 64 usage; 73 no memory-backed folder to work in; 74 could not be packed; 77 not root.
 set -eu
 umask 077
 export LC_ALL=C TZ=UTC PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -298,7 +298,9 @@ sort -k2 "$work/manifest" >MANIFEST
 clock=$(date +%s.%N)
 mkfifo "$work/copy"
 sha256sum <"$work/copy" >"$work/sum" &
-tar -C "$work" -cf - evidence | gzip -1 | tee "$work/copy"
+{ tar -C "$work" -cf - evidence || : >"$work/broken"; } | { gzip -1 || : >"$work/broken"; } | tee "$work/copy"
 wait $!
+# Half an archive would hash alike on both ends.
+[ ! -e "$work/broken" ] || die 74 "the archive could not be packed"
 read -r sum _ <"$work/sum"
 printf 'sha256=%s clock=%s missing=%s cut=%s\n' "$sum" "$clock" "$missing" "$cut" >&2

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from irflow.actions.host_snapshot import HostSnapshot
+from irflow.actions.host_snapshot import HostSnapshot, SnapshotParams
 from irflow.core.action import Proof
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
@@ -54,7 +54,13 @@ def hands(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hands]
 
 @pytest.fixture(scope="module")
 def proof(hands: Hands) -> Proof:
-    return hands.run(SNAPSHOT, "web-1", seconds=45, max_mb=64)[1]
+    """With time enough for a machine that is busy."""
+    context, params = (
+        hands.context(SNAPSHOT, "web-1", seconds=400),
+        SnapshotParams(host="web-1", seconds=240, max_mb=64),
+    )
+    applied = tuple(SNAPSHOT.apply(change, context) for change in SNAPSHOT.plan(params, {}))
+    return SNAPSHOT.verify(params, {}, applied, context)
 
 
 @pytest.fixture(scope="module")

@@ -271,13 +271,14 @@ files() {
 	take 05_etc 50 /etc
 	take 05_schedules 10 /var/spool/cron /var/spool/at /var/spool/anacron
 	take 05_units 25 /run/systemd/system /run/systemd/transient /usr/lib/systemd/system /usr/local/lib/systemd
+	# What is quick before what walks through whole file systems.
+	run 06_packages dpkg -l
+	command -v dpkg >/dev/null || run 06_packages rpm -qa
 	recent
 	# shellcheck disable=SC2046 # one word per file system
 	run 06_suid find $(local_systems | sort -u) -xdev -path "$work" -prune -o -type f -perm /6000 \
 		-printf '%m|%u:%g|%s|%i|%T+|%C+|%p\n'
 	run 06_capabilities getcap -r /usr /bin /sbin /opt
-	run 06_packages dpkg -l
-	command -v dpkg >/dev/null || run 06_packages rpm -qa
 	# shellcheck disable=SC2046 # one word per folder
 	run 06_programs_sha256 find $(program_folders) -maxdepth 1 -type f \
 		-perm /111 -exec sha256sum '{}' +

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.resources import files
 
 import paramiko
 
+from irflow import remote
 from irflow.adapters.netns import socket_in
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost
@@ -33,7 +33,7 @@ class Floor:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._key = paramiko.Ed25519Key.from_private_key_file(str(lab.responder_key))
-        self._script = (files("irflow.remote") / "isolate.sh").read_bytes()
+        self._script = remote.text("isolate.sh")
         self._pool = ThreadPoolExecutor(WORKERS)
         self._epoch = int(time.time() * 1000)
         self.done = threading.Event()

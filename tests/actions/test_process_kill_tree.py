@@ -182,7 +182,7 @@ def test_the_program_is_on_record_before_the_kill() -> None:
         order.append(f"{args[0]} {len(journal.custody)}")
         return run(host, script, args, **options)
 
-    shell.run = watched  # type: ignore[assignment,method-assign]
+    shell.run = watched  # type: ignore[method-assign]
     done = KILL.apply(change_for(), place)
     assert order == ["freeze 0", "record 0", "kill 1"]
     (entry,) = journal.custody

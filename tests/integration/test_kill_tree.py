@@ -188,6 +188,9 @@ def test_what_a_cut_off_kill_left_frozen_is_found_again_although_its_root_is_gon
     assert until(lambda: count(lab, host, "[0] den.30[12]") >= 2)
     with kill_fails(hands), pytest.raises(ConnectionLost):
         hands.run(KILL, host.name, pids=[root])
+    assert set(
+        on(lab, host, "ps -e -o stat=,args= | awk '/den.30[12]/ && !/awk/ { print substr($1, 1, 1) }'").split()
+    ) == {"T"}
     on(lab, host, f"kill -KILL {root.partition('@')[0]}")
     changes, proof = hands.run(KILL, host.name, pids=[root], watch=0.1)
     assert len(changes) == 1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.actions import bench_actions
 from benchmarks.contain import bench_contain
 from benchmarks.drill import bench_drill
 from benchmarks.intake import bench_intake
@@ -19,6 +20,7 @@ BENCHES: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "journal": bench_journal,
     "intake": bench_intake,
     "contain": bench_contain,
+    "actions": bench_actions,
     "drill": bench_drill,
 }
 

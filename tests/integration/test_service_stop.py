@@ -14,36 +14,12 @@ from irflow.core.errors import HostError, Refused, RemoteFailed
 from irflow.core.status import StepStatus
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
-from irflow.lab.vantage import tcp
 from tests.integration.lab_actions import Hands
+from tests.services import demo_service
+from tests.services.demo_service import PORT, answers, on, wait_for
 
 STOP = ServiceStop()
 SCRIPT = "service.sh"
-PORT = 8642
-
-# A service as distributions ship them: a daemon with a pid file, and a script that knows no `status` unless it says so.
-DAEMON = f"""#!/usr/bin/perl
-use Socket qw(:DEFAULT IPPROTO_IPV6 IPV6_V6ONLY pack_sockaddr_in6);
-$SIG{{TERM}} = 'IGNORE' if -e '/run/demo.stubborn';
-$SIG{{PIPE}} = 'IGNORE';
-socket(my $s, AF_INET6, SOCK_STREAM, 0) or die;
-setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);
-setsockopt($s, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-bind($s, pack_sockaddr_in6({PORT}, Socket::inet_pton(AF_INET6, '::'))) or die $!;
-listen($s, 5);
-while (accept(my $c, $s)) {{ print $c 'umask ' . sprintf('%03o', umask) . ' ' . join(',', sort keys %ENV); close $c }}
-""".encode()
-INIT = b"""#!/bin/sh
-### BEGIN INIT INFO
-# Provides: demo
-# Default-Start: 2 3 4 5
-### END INIT INFO
-case $1 in
-start) /usr/local/sbin/demo & echo $! >/run/demo.pid ;;
-stop) read -r pid </run/demo.pid && kill $pid ;;
-*) echo "Usage: demo {start|stop}" >&2; exit 3 ;;
-esac
-"""
 
 
 @pytest.fixture(scope="module")
@@ -59,35 +35,11 @@ def hands(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hands]
     made.close()
 
 
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
-def answers(lab: Lab, host: LabHost) -> bool:
-    """Whether the attacker gets through to the service, over IPv4 and IPv6; both or none."""
-    seen = {tcp(lab.netns("attacker"), one, PORT, timeout_s=0.5) for one in (host.address, host.address6)}
-    assert len(seen) == 1
-    return seen == {"open"}
-
-
-def wait_for(lab: Lab, host: LabHost, *, up: bool) -> bool:
-    deadline = time.monotonic() + 5
-    while answers(lab, host) != up and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return answers(lab, host) == up
-
-
 @pytest.fixture
 def host(lab: Lab, hands: Hands) -> Iterator[LabHost]:
     """A host on which the service `demo` runs and is enabled."""
     one = lab.hosts[0]
-    on(lab, one, "cat >/usr/local/sbin/demo; chmod 755 /usr/local/sbin/demo", DAEMON)
-    on(lab, one, "cat >/etc/init.d/demo; chmod 755 /etc/init.d/demo; mkdir -p /etc/rc2.d /etc/systemd/system; "
-                 "ln -sf ../init.d/demo /etc/rc2.d/S03demo", INIT)  # fmt: skip
-    on(lab, one, "umask 022; setsid service demo start </dev/null >/dev/null 2>&1")
-    assert wait_for(lab, one, up=True)
+    demo_service.start(lab, one)
     yield one
     on(
         lab,

@@ -53,12 +53,12 @@ class Site:
     def home(self) -> Path:
         return self.installation.home
 
-    def alert(self, *hosts: str) -> str:
+    def alert(self, *hosts: str, type: str = "system_compromise") -> str:
         """Take in a critical alert about hosts as the web process does. Returns the incident's id."""
         now = datetime.now(UTC)
         body = json.dumps(
             {
-                "type": "system_compromise", "severity": "critical", "title": "Beacon", "hosts": list(hosts),
+                "type": type, "severity": "critical", "title": "Beacon", "hosts": list(hosts),
                 "fingerprint": secrets.token_hex(8),
             }
         ).encode()  # fmt: skip

@@ -57,13 +57,14 @@ def contain(here: Stand, hosts: Sequence[str]) -> tuple[float, list[Event]]:
 
 
 def _wait(here: Stand, incident: str, hosts: set[str]) -> float:
-    deadline = time.monotonic() + SETTLE_S
+    """When the last host was proven cut off; only what is new is read, so that waiting costs those measured nothing."""
+    deadline, seen = time.monotonic() + SETTLE_S, 0
+    proven: dict[str, float] = {}
     while time.monotonic() < deadline:
-        proven = {
-            event.target: from_text(event.at).timestamp()
-            for event in here.store.events(incident)
-            if event.kind == Kind.STEP_OUTCOME and event.data.get("leases")
-        }
+        for event in here.store.events(incident, seen):
+            seen = event.seq
+            if event.kind == Kind.STEP_OUTCOME and event.data.get("leases"):
+                proven[event.target] = from_text(event.at).timestamp()
         if hosts <= set(proven):
             return max(proven.values())
         time.sleep(0.05)

@@ -68,7 +68,7 @@ def messages(here: World) -> list[Json]:
 def test_detection_and_containment_start_at_once_and_only_once(tmp_path: Path) -> None:
     here = world(tmp_path, host("a"), clock=Hands())
     incident = here.incident("a")
-    assert tick(here, incident) == ["detection", "containment"]
+    assert tick(here, incident) == ["containment", "detection"]
     assert tick(here, incident) == []
 
 
@@ -126,7 +126,7 @@ def test_a_living_run_is_left_alone(tmp_path: Path) -> None:
         here.store.heartbeat("worker")
         assert tick(here, incident) == []
     hands.move(30)
-    assert tick(here, incident) == ["detection", "containment"]
+    assert tick(here, incident) == ["containment", "detection"]
 
 
 def test_a_step_that_failed_is_told_of_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _SECONDS = {"snapshot": "0.25", "volatile": "20"}
 # Wall clock for the call, connecting included: a host whose own commands hang must not put off its cut.
 _CALL_S = {"snapshot": 10.0, "volatile": 60.0}
 _MOST_BYTES = {"snapshot": 8 << 20, "volatile": 128 << 20}
-_ENDING = {"snapshot": "tar", "volatile": "tar.gz"}
+_ENDING = {"snapshot": "txt", "volatile": "tar.gz"}
 _WHAT = {
     "snapshot": "sockets and processes before the cut",
     "volatile": "volatile evidence in the order of RFC 3227",

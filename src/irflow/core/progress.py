@@ -65,7 +65,8 @@ def blocking(status: IncidentStatus, plan: Plan) -> tuple[str, ...]:
 def due_phases(status: IncidentStatus) -> tuple[Phase, ...]:
     """Phases that should be running now: detection and containment at once, the others one after the other.
 
-    A phase that had ended is due again once a target was added: it gets a new plan.
+    Containment comes first, as it is the one whose seconds count. A phase that had ended is due again once a target
+    was added: it gets a new plan.
     """
 
     def done(phase: Phase) -> bool:
@@ -74,7 +75,7 @@ def due_phases(status: IncidentStatus) -> tuple[Phase, ...]:
 
     if not status.open or status.incident.playbook is None:
         return ()
-    due = [phase for phase in (Phase.DETECTION, Phase.CONTAINMENT) if not done(phase)]
+    due = [phase for phase in (Phase.CONTAINMENT, Phase.DETECTION) if not done(phase)]
     if not due and not done(Phase.RECOVERY):
         due = [Phase.RECOVERY]
     elif not due and not done(Phase.LESSONS_LEARNED):

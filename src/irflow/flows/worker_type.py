@@ -7,6 +7,7 @@ SSH keys.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from irflow.core.errors import Refused, ServiceMissing
+from irflow.core.playbook import Phase
 from irflow.flows.forks import Forks
 from irflow.flows.lost import identity
 from irflow.flows.names import NO_TEMPLATE, WORKER_TYPE
@@ -27,6 +29,10 @@ log = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 30.0
 """A cancelled run may end the steps that are under way; then it is killed. The journal knows what it did."""
+
+HEAD_START_S = 0.6
+"""Containment and detection are asked for together; where processors are few, starting both at once costs seconds that
+an attacker has. So long does a run take to start."""
 
 
 class IrflowJobConfiguration(BaseJobConfiguration):
@@ -91,6 +97,8 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
         name = getattr(configuration._related_objects.get("flow"), "name", "")
         if name not in FLOWS:
             raise Refused(f"irflow runs only the flows that it ships; {plain(name)} is none of them")
+        if name == Phase.DETECTION.value:
+            await asyncio.sleep(HEAD_START_S)
         run = str(flow_run.id)
         process = identity(await self.forks.start(run, name))
         if task_status is not None:

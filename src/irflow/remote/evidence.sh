@@ -1,8 +1,8 @@
 #!/bin/sh
-# Collect evidence and send it as a tar (volatile: tar.gz) on standard output; nothing touches a disk of this host.
+# Collect evidence and send it on standard output; nothing touches a disk of this host.
 #
-#   evidence.sh snapshot [--seconds 0.25]     sockets and processes, for the moment before a cut
-#   evidence.sh volatile [--seconds 20]       everything, in the order of volatility (RFC 3227, section 2.1)
+#   evidence.sh snapshot [--seconds 0.25]     sockets and processes, for the moment before a cut: one text
+#   evidence.sh volatile [--seconds 20]       everything, in the order of volatility (RFC 3227, section 2.1): a tar.gz
 #
 # Standard error ends with `sha256=HEX clock=UNIX_TIME missing=TOOLS`: the hash of what was sent, to be compared
 # with what arrived. Past its seconds a command is cut off and what it had said so far is kept.
@@ -13,6 +13,8 @@ export LC_ALL=C TZ=UTC PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 most_of_a_log=2000000 most_of_a_program=8000000 most_programs=6
 profile=${1:-} seconds='' missing=''
+newline='
+'
 
 die() { # status text
 	printf 'irflow: %s\n' "$2" >&2
@@ -33,6 +35,37 @@ done
 case $seconds in '' | *[!0-9.]* | *.*.*) die 64 "--seconds wants a number" ;; esac
 [ -r /proc/1/environ ] || die 77 "root is needed (sudo -n)"
 
+sent() { # SHA-256 of what was sent, and of which moment it is
+	printf 'sha256=%s clock=%s missing=%s\n' "${1%% *}" "$clock" "$missing" >&2
+}
+
+# ---------------------------------------------------------------- before the cut: held in memory, bounded as a whole
+
+# Every process that is started here puts the cut off, by more than what it reads does: hence few, and no folder.
+snapshot() {
+	clock=$(date +%s.%N)
+	# shellcheck disable=SC2016 # the inner shell expands
+	taken=$(timeout "$seconds" sh -c '
+		cd /proc/net
+		tail -v -n +1 tcp tcp6 udp udp6 raw raw6 arp route ipv6_route
+		echo "==> processes <=="
+		ps -eww -o pid,ppid,sid,user,lstart,etimes,tty,stat,args
+		echo "==> programs, folders and sockets of processes <=="
+		ls -ln /proc/[0-9]*/exe /proc/[0-9]*/cwd /proc/[0-9]*/fd | grep -e /proc/ -e socket:
+		echo "==> end <=="
+	' </dev/null 2>/dev/null) || :
+	case $taken in *'==> end <==') ;; *) taken="$taken${newline}==> cut off after $seconds s <==" ;; esac
+	printf '%s\n' "$taken"
+	sent "$(printf '%s\n' "$taken" | sha256sum)"
+}
+
+if [ "$profile" = snapshot ]; then
+	snapshot
+	exit 0
+fi
+
+# ---------------------------------------------------------------- a place in memory
+
 work=''
 for folder in /dev/shm /run; do
 	work=$folder/.irflow.$$
@@ -45,19 +78,6 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 cd "$work/evidence"
-
-# ---------------------------------------------------------------- before the cut: one shell, bounded as a whole
-
-snapshot() {
-	# shellcheck disable=SC2016 # the inner shell expands
-	timeout "$seconds" sh -c '
-		cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 /proc/net/raw /proc/net/raw6 >01_sockets 2>/dev/null
-		cat /proc/net/arp /proc/net/route /proc/net/ipv6_route >01_routes 2>/dev/null
-		ps -eww -o pid,ppid,sid,user,lstart,etimes,tty,stat,args >02_processes
-		ls -l /proc/[0-9]*/exe /proc/[0-9]*/cwd >02_programs 2>/dev/null
-		ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e ^/proc -e socket: >02_socket_owners
-	' </dev/null >/dev/null 2>&1 || [ -s 02_socket_owners ] || echo "cut off after $seconds s" >CUT_OFF
-}
 
 # ---------------------------------------------------------------- after the cut: everything, most volatile first
 
@@ -144,8 +164,10 @@ volatile() {
 		-printf '%m|%u:%g|%s|%i|%T+|%C+|%p|%l\n'
 	run 05_recent find /etc /usr/bin /usr/sbin /usr/local /usr/lib/systemd /root /home -xdev -type f -ctime -3 \
 		-printf '%m|%u:%g|%s|%i|%T+|%C+|%p\n'
-	run 05_units systemctl list-unit-files --state=enabled
-	run 05_timers systemctl list-timers --all
+	if [ -d /run/systemd/system ]; then # else it would read every unit file of the disk, for nothing that runs
+		run 05_units systemctl list-unit-files --state=enabled
+		run 05_timers systemctl list-timers --all
+	fi
 	# shellcheck disable=SC2016 # for awk
 	run 05_accounts awk -F: '{ print $1, substr($2, 1, 3), $3, $8 }' /etc/shadow
 	keep /etc/passwd /etc/group /etc/sudoers /etc/sudoers.d/* /etc/crontab /etc/cron.d/* /var/spool/cron/crontabs/* \
@@ -159,12 +181,9 @@ volatile() {
 	sort -k2 "$work/manifest" >MANIFEST
 }
 
-$profile
+volatile
 clock=$(date +%s.%N)
-case $profile in
-snapshot) tar -C "$work" -cf "$work/sent" evidence ;; # packing would cost more time than sending
-volatile) tar -C "$work" -cf - evidence | gzip -1 >"$work/sent" ;;
-esac
+tar -C "$work" -cf - evidence | gzip -1 >"$work/sent"
 sum=$(sha256sum <"$work/sent")
 cat "$work/sent"
-printf 'sha256=%s clock=%s missing=%s\n' "${sum%% *}" "$clock" "$missing" >&2
+sent "$sum"

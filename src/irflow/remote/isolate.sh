@@ -68,9 +68,13 @@ case $spec$step$rules in *[!A-Za-z0-9_@%+=:,./\[\]-]*) die 64 "odd characters in
 choose_backend() {
 	backend=none
 	if command -v nft >/dev/null; then
-		listing=$(nft list table inet irflow 2>/dev/null) && backend=nft && return
-		listing=''
-		! nft list tables >/dev/null 2>&1 || backend=nft
+		# What is likely is asked first: a call of nft costs as much as all the rest of a look.
+		tables='table inet irflow' listing=''
+		case $verb in apply | status) ! tables=$(nft list tables 2>/dev/null) || backend=nft ;; esac
+		case $tables$newline in
+		*"table inet irflow$newline"*) listing=$(nft list table inet irflow 2>/dev/null) && backend=nft && return ;;
+		esac
+		[ $backend = nft ] || ! nft list tables >/dev/null 2>&1 || backend=nft
 	fi
 	if [ $backend = none ] && command -v iptables-restore >/dev/null && iptables-save -t filter >/dev/null 2>&1; then
 		backend=iptables

@@ -10,10 +10,24 @@ from irflow.adapters.journal_sql.tables import claims, leaders, runs
 from irflow.core.errors import ClaimLost
 from irflow.core.ports import Claim, Run
 
+# Built once: building a statement costs more than running it.
 _HOLDER = select(claims.c.owner, claims.c.epoch, claims.c.heartbeat_us).where(
     claims.c.incident == bindparam("incident"), claims.c.step == bindparam("step")
 )
 _HIGHEST = select(func.max(claims.c.epoch))
+_PLACE = (claims.c.incident == bindparam("at_incident")) & (claims.c.step == bindparam("at_step"))
+_TOUCH = update(claims).where(_PLACE).values(heartbeat_us=bindparam("now"))
+_FIRST = insert(claims)
+_NEXT = (
+    update(claims)
+    .where(_PLACE)
+    .values(epoch=bindparam("new_epoch"), owner=bindparam("new_owner"), heartbeat_us=bindparam("now"))
+)
+_GIVE_BACK = (
+    update(claims)
+    .where(_PLACE, claims.c.owner == bindparam("at_owner"), claims.c.epoch == bindparam("at_epoch"))
+    .values(owner="")
+)
 
 
 def claim(
@@ -21,18 +35,18 @@ def claim(
 ) -> tuple[Claim, bool] | None:
     """(claim, whether its epoch is new), or None where a live owner has it. Needs the write lock."""
     row = connection.execute(_HOLDER, {"incident": incident, "step": step}).first()
-    place = (claims.c.incident == incident) & (claims.c.step == step)
+    place = {"at_incident": incident, "at_step": step}
     if row is not None and row.owner == owner:
-        connection.execute(update(claims).where(place).values(heartbeat_us=now_us))
+        connection.execute(_TOUCH, {**place, "now": now_us})
         return Claim(incident, step, owner, row.epoch), False
     if row is not None and row.owner and now_us - row.heartbeat_us < stale_s * 1e6:
         return None
     epoch = max((connection.execute(_HIGHEST).scalar() or 0) + 1, now_us // 1000)
-    values = {"epoch": epoch, "owner": owner, "heartbeat_us": now_us}
     if row is None:
-        connection.execute(insert(claims), {"incident": incident, "step": step, **values})
+        first = {"incident": incident, "step": step, "epoch": epoch, "owner": owner, "heartbeat_us": now_us}
+        connection.execute(_FIRST, first)
     else:
-        connection.execute(update(claims).where(place).values(**values))
+        connection.execute(_NEXT, {**place, "new_epoch": epoch, "new_owner": owner, "now": now_us})
     return Claim(incident, step, owner, epoch), True
 
 
@@ -50,14 +64,10 @@ def check(connection: Connection, mine: Claim) -> None:
 
 def release(connection: Connection, mine: Claim) -> bool:
     """Give a claim back if it is still in force. Whether it was."""
-    changed = connection.execute(
-        update(claims)
-        .where(
-            claims.c.incident == mine.incident, claims.c.step == mine.step, claims.c.owner == mine.owner,
-            claims.c.epoch == mine.epoch,
-        )
-        .values(owner="")
-    )  # fmt: skip
+    mine_only = {
+        "at_incident": mine.incident, "at_step": mine.step, "at_owner": mine.owner, "at_epoch": mine.epoch,
+    }  # fmt: skip
+    changed = connection.execute(_GIVE_BACK, mine_only)
     return changed.rowcount > 0
 
 

@@ -48,7 +48,7 @@ def test_what_arrives_as_it_was_sent_is_kept_with_its_custody() -> None:
 )
 def test_what_does_not_hash_as_it_was_sent_is_not_kept(said: str) -> None:
     store, _, entry = collect(said)
-    assert "collect it again" in str(entry["error"])
+    assert "take it again" in str(entry["error"])
     assert store.items == {}
 
 

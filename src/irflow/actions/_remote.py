@@ -15,7 +15,7 @@ _CALL_S = 30.0
 """The most one call gets of the step's time; the longest honest one, over a slow line, takes a few seconds."""
 
 # Exit statuses of the scripts (sysexits.h), and what to do about them.
-_HINTS = {
+HINTS = {
     64: "The script was called with something it refuses; look at the host's management and allow in the inventory",
     65: "The host refused the change; look at the message",
     69: "Install nftables on the host, or cut it off at the switch",
@@ -47,7 +47,7 @@ def call(
         reason = said[-1][:500] if said else "it said nothing"
         raise RemoteFailed(
             f"{script} {args[0] if args else ''} ended with status {done.status}: {reason}", where=host.name,
-            hint=_HINTS.get(done.status, ""), status=done.status,
+            hint=HINTS.get(done.status, ""), status=done.status,
         )  # fmt: skip
     return done
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from irflow.actions._custody import custody, item_name
-from irflow.actions._remote import fields
-from irflow.core.action import Context
+from irflow.actions._remote import HINTS, fields
+from irflow.core.action import Check, Context
 from irflow.core.errors import IrflowError, RemoteFailed
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -56,7 +56,7 @@ def take(context: Context, order: Order, facts: Mapping[str, Json] | None = None
     if done.status != 0:
         raise RemoteFailed(
             f"{order.script} {order.args[0]} ended with status {done.status}: {lines[-1][:500]}", where=host.name,
-            status=done.status,
+            hint=HINTS.get(done.status, ""), status=done.status,
         )  # fmt: skip
     said, content = fields(lines[-1].replace(" ", "\n")), bytes(pieces)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -71,10 +71,28 @@ def take(context: Context, order: Order, facts: Mapping[str, Json] | None = None
     entry = custody(context, list(order.args), started, order.script) | {
         "name": stored.path.rpartition("/")[2], "path": stored.path, "sha256": stored.sha256, "bytes": stored.bytes,
         "what": order.what, "clock_offset_s": _offset(said.get("clock", ""), received.timestamp()),
-        "clock_uncertainty_s": round(took, 3), "missing": [one for one in said.get("missing", "").split(",") if one],
-        **(facts or {}),
+        "clock_uncertainty_s": round(took, 3), "missing": several(said, "missing"),
+        **({"cut": several(said, "cut")} if "cut" in said else {}), **(facts or {}),
     }  # fmt: skip
     return Taken(entry, content, said)
+
+
+def collect(context: Context, order: Order) -> dict[str, Json]:
+    """Take it for a proof that brings the entry along -> entry, sent_sha256, seconds. Raises what take raises."""
+    taken = take(context, order, {"profile": order.name})
+    return {"entry": taken.entry, "sent_sha256": taken.said["sha256"], "seconds": taken.entry["clock_uncertainty_s"]}
+
+
+def read_back(collected: dict[str, Json], context: Context) -> Check:
+    """Whether what is in the store hashes as the host said."""
+    kept = hashlib.sha256(context.ports.evidence.get(collected["entry"]["path"])).hexdigest()
+    sent = collected["sent_sha256"]
+    return Check("same SHA-256 on the host and in the store", kept == sent, sent, kept)
+
+
+def several(said: Mapping[str, str], key: str) -> list[str]:
+    """The values of `key=one,other`; none when it was not said."""
+    return [one for one in said.get(key, "").split(",") if one]
 
 
 def record(context: Context, entry: dict[str, Json]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from irflow.actions._collecting import Archive, fetch, read_back
+from irflow.actions._taking import Order, collect, read_back
 from irflow.core.action import Action, Change, Context, Params, Proof
 from irflow.core.model import Json
 
@@ -52,8 +52,8 @@ class EvidenceCollect(Action[CollectParams]):
         """Fetch it, compare the hashes, keep it. Raises IrflowError when what arrived is not what was sent."""
         profile = str(change.data["profile"])
         args = (profile, "--seconds", _SECONDS[profile])
-        what, ending = _WHAT[profile], _ENDING[profile]
-        return fetch(Archive(SCRIPT, args, profile, what, ending, _CALL_S[profile], _MOST_BYTES[profile]), context)
+        order = Order(SCRIPT, args, profile, _ENDING[profile], _WHAT[profile], _CALL_S[profile], _MOST_BYTES[profile])
+        return collect(context, order)
 
     def verify(
         self, params: CollectParams, seen: dict[str, Json], applied: tuple[dict[str, Json], ...], context: Context

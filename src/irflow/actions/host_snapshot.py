@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from irflow.actions._collecting import Archive, fetch, read_back
+from irflow.actions._taking import Order, collect, read_back
 from irflow.core.action import Action, Change, Check, Context, Params, Proof
 from irflow.core.errors import IrflowError
 from irflow.core.model import Json
@@ -68,7 +68,7 @@ class HostSnapshot(Action[SnapshotParams]):
     def apply(self, change: Change, context: Context) -> dict[str, Json]:
         """Fetch one archive. Of one that failed, the reason: what the other one holds is kept and on record."""
         try:
-            return fetch(archive(change.data), context)
+            return collect(context, archive(change.data))
         except IrflowError as error:
             return {"failed": str(error), "profile": change.data["profile"], "seconds": 0.0}
 
@@ -83,17 +83,17 @@ class HostSnapshot(Action[SnapshotParams]):
         return Proof(checks, {"evidence": entries, "incomplete": incomplete, "seconds": seconds})
 
 
-def archive(data: dict[str, Json]) -> Archive:
+def archive(data: dict[str, Json]) -> Order:
     """What to call for a change of plan. data: profile, seconds, for the state max_mb."""
     profile, seconds = str(data["profile"]), int(data["seconds"])
     if profile == VOLATILE:
         # As evidence.collect calls it: one command may use a quarter of the time past its end.
         bounds = ("volatile", "--seconds", str(seconds))
-        return Archive("evidence.sh", bounds, profile, _WHAT[profile], "tar.gz", seconds * 1.5 + 30, _VOLATILE_MOST)
+        return Order("evidence.sh", bounds, profile, "tar.gz", _WHAT[profile], seconds * 1.5 + 30, _VOLATILE_MOST)
     most = int(data["max_mb"]) << 20
     args = ("--seconds", str(seconds), "--max-mb", str(data["max_mb"]))
     wall = seconds + _AROUND_S + most / _BYTES_PER_S
-    return Archive("snapshot.sh", args, profile, _WHAT[profile], "tar.gz", wall, most + _SLACK)
+    return Order("snapshot.sh", args, profile, "tar.gz", _WHAT[profile], wall, most + _SLACK)
 
 
 def _check(applied: dict[str, Json], context: Context) -> Check:

@@ -68,7 +68,10 @@ def journal(here: Desk) -> dict[str, int]:
 
 def arguments(runbook: Runbook) -> list[str]:
     needed = {name: one.type for name, one in runbook.parameters.items() if one.required}
-    return [word for name, type_ in needed.items() for word in ("--param", f"{name}={BY_NAME.get(name, GIVEN[type_])}")]
+    given = {name: BY_NAME.get(name, GIVEN[type_]) for name, type_ in needed.items()}
+    if "roots" in runbook.parameters:
+        given["roots"] = "/usr/local"  # its default has a lab host hash all of this machine's programs
+    return [word for name, value in given.items() for word in ("--param", f"{name}={value}")]
 
 
 def catalog(here: Desk) -> LoadedCatalog:

@@ -116,8 +116,11 @@ def killed(here: Desk, lab: Lab) -> dict[str, tuple[int, tuple[int, str, str], s
         first, _, _ = finish(start(here, *words, fault=BOUNDARIES[place]))
         return first, finish(start(here, *words)), numbers[place]
 
-    numbers = [contained(here, lab.hosts[4 + place]) for place in range(len(BOUNDARIES))]
+    hosts = lab.hosts[4 : 4 + len(BOUNDARIES)]
+    numbers = [here.alert(one.name, severity="critical") for one in hosts]
     with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda number: here.work(number, "containment"), numbers))
+        assert all(pool.map(lambda one: dark(lab, one), hosts))
         return dict(zip(BOUNDARIES, pool.map(case, range(len(BOUNDARIES))), strict=True))
 
 

@@ -86,7 +86,9 @@ def _sha256(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """All text in an evidence archive (tar, maybe gzip), for searching."""
+    """All text of a piece of evidence, for searching; most are archives (tar, maybe gzip)."""
+    if path.suffix == ".txt":
+        return path.read_text(errors="replace")
     with tarfile.open(path) as archive:
         parts = [archive.extractfile(member) for member in archive.getmembers() if member.isfile()]
         return "\n".join(part.read().decode("utf-8", "replace") for part in parts if part is not None)

@@ -36,7 +36,7 @@ format: setup ## Put imports and layout in order
 	$(BIN)/ruff format
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 drill: setup ## Attack a lab host, contain it, prove it, recover it, and print the scorecard
 	$(BIN)/irflow drill $(ARGS)

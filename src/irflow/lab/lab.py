@@ -208,7 +208,7 @@ def down(run_dir: Path) -> None:
     if not run_dir.is_dir():
         return
     layout = Layout(run_dir.absolute())
-    with state.lock(layout.run_dir):
+    with state.lock(layout.run_dir, patience_s=5.0):
         sweep.remove(layout)
         shutil.rmtree(layout.run_dir)
 

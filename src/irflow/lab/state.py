@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,15 +37,27 @@ def read(layout: Layout) -> State:
 
 
 @contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
-    """Hold the directory; raises LabError at once when another process makes or removes a lab in it."""
+def lock(run_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the directory; raises LabError when another process makes or removes a lab in it.
+
+    patience_s: how long to wait for that process: the children of a maker that was killed hold on for a moment.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     handle = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another process is making or removing a lab here", where=str(run_dir)) from None
+        deadline = time.monotonic() + patience_s
+        while not _locked(handle):
+            if time.monotonic() > deadline:
+                raise LabError("another process is making or removing a lab here", where=str(run_dir))
+            time.sleep(0.05)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -54,6 +54,7 @@ def hosts(lab: Lab) -> tuple[Host, ...]:
 def make(hosts: tuple[Host, ...]) -> Iterator[Callable[..., SshShell]]:
     """Shells that know the lab's hosts and those given; closed at the end, and no thread of theirs may be left."""
     made: list[SshShell] = []
+    before = set(threading.enumerate())  # other tests of this process have theirs
 
     def new(*more: Host) -> SshShell:
         known = Inventory(hosts={host.name: host for host in (*hosts, *more)})
@@ -63,7 +64,7 @@ def make(hosts: tuple[Host, ...]) -> Iterator[Callable[..., SshShell]]:
     yield new
     for shell in made:
         shell.close()
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("irflow")] == []
+    assert [one.name for one in set(threading.enumerate()) - before if one.name.startswith("irflow")] == []
 
 
 def but(host: Host, **changes: object) -> Host:

@@ -80,7 +80,7 @@ def show(card: Scorecard) -> None:
                 f"{one.elapsed_s:.1f} s",
                 f"{one.machine_s:.1f} s",
                 f"{one.human_s:.1f} s",
-                "met" if one.met else "missed",
+                "met" if one.met else "failed" if one.trouble else "missed",
             )
             for one in card.phases
         ],

@@ -9,11 +9,14 @@ from pydantic import Field
 from irflow.core.clocks import WINDOW, elapsed
 from irflow.core.model import Noun
 from irflow.core.playbook import Phase
-from irflow.core.status import IncidentStatus, PhaseStatus
+from irflow.core.status import TROUBLED, IncidentStatus, PhaseStatus
 
 
 class PhaseScore(Noun):
-    """One phase against its window. Seconds; elapsed is counted from detection, as the window is."""
+    """One phase against its window. Seconds; elapsed is counted from detection, as the window is.
+
+    trouble: what went wrong in it, a line per step: a phase counts only when every step did what it should.
+    """
 
     phase: str
     window_s: float
@@ -21,6 +24,7 @@ class PhaseScore(Noun):
     machine_s: float
     human_s: float
     met: bool
+    trouble: tuple[str, ...] = ()
 
 
 class CheckScore(Noun):
@@ -64,7 +68,11 @@ class Scorecard(Noun):
         """Names of all that did not pass, phases and journal included."""
         return (
             *(check.name for check in self.checks if not check.passed),
-            *(f"phase {phase.phase} within its window" for phase in self.phases if not phase.met),
+            *(
+                f"phase {phase.phase} " + ("; ".join(phase.trouble) or "within its window")
+                for phase in self.phases
+                if not phase.met
+            ),
             *(() if self.journal_verified else ("journal verified",)),
         )
 
@@ -89,7 +97,15 @@ def phase_scores(status: IncidentStatus, now: datetime) -> tuple[PhaseScore, ...
         since = (end - status.incident.detected_at).total_seconds()
         window = WINDOW[phase].total_seconds()
         met = known.ended_at is not None and known.outcome == "completed" and since <= window
-        scores.append(
-            PhaseScore(phase=phase.value, window_s=window, elapsed_s=since, machine_s=machine, human_s=human, met=met)
+        trouble = tuple(
+            f"{key.partition('/')[2]}: {step.outcome.get('detail') or step.state.value}"
+            for key, step in status.steps.items()
+            if key.startswith(f"{phase}/") and step.state in TROUBLED
         )
+        scores.append(
+            PhaseScore(
+                phase=phase.value, window_s=window, elapsed_s=since, machine_s=machine, human_s=human, met=met,
+                trouble=trouble,
+            )
+        )  # fmt: skip
     return tuple(scores)

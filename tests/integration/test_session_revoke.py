@@ -263,6 +263,25 @@ def test_a_session_that_was_killed_halfway_frozen_is_ended_by_the_next_run(
     assert lab.exec(host, ["ps", "-u", "deploy", "-o", "pid="]).stdout == b""
 
 
+def test_a_process_that_ends_while_it_is_looked_at_is_no_error(
+    lab: Lab, hands: Hands, host: LabHost, login: Callable[..., Session]
+) -> None:
+    session = login("deploy")
+    # Every connection is also held by a process that is gone by the time anybody looks.
+    on(lab, host, r"""
+        real=$(command -v ss); mv "$real" "$real.real"
+        printf '#!/bin/sh\n%s.real "$@" | sed "s/users:((/&\"sshd\",pid=4194301,fd=9),(/"\n' "$real" >"$real"
+        chmod 755 "$real"
+    """)  # fmt: skip
+    try:
+        assert "4194301" in on(lab, host, "ss -H -t -n -p state established")
+        _, proof = hands.run(REVOKE, host.name, accounts=["deploy"])
+    finally:
+        on(lab, host, 'real=$(command -v ss); mv "$real.real" "$real"')
+    assert proof.passed
+    assert not session.echoes(1.0)
+
+
 def test_a_writer_that_was_overtaken_can_do_nothing(hands: Hands, host: LabHost, login: Callable[..., Session]) -> None:
     session = login("deploy")
     params, late = RevokeParams(host=host.name, accounts=("deploy",)), hands.context(REVOKE, host.name)

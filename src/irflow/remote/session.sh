@@ -50,8 +50,8 @@ is_server() { # PID: whether it is an SSH server's
 	return 1
 }
 
-number_of() { # PID: the account that it runs as
-	sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$1/status" 2>/dev/null
+number_of() { # PID: the account that it runs as; nothing when it is gone meanwhile
+	sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$1/status" 2>/dev/null || :
 }
 
 server_ports() { # -> ports: where SSH servers listen, blank on both sides of each; not what a session forwards

@@ -227,7 +227,9 @@ def test_a_drill_that_is_stopped_cleans_up_before_it_ends(
     with Running(tmp=tmp) as drill:
         drill.reached(moment)
         os.killpg(drill.process.pid, number)
-        assert drill.process.wait(timeout=60) == code, drill.err
+        ended = drill.process.wait(timeout=60)
+        # Python ends itself by SIGINT where Ctrl-C met an exec() of text, as dataclasses do: to a shell it is the same.
+        assert (128 - ended if ended < 0 else ended) == code, drill.err
         assert "Traceback" not in drill.err
         assert left(tmp) == []
 

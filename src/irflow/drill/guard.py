@@ -69,11 +69,11 @@ def main(home: Path, temporary: bool) -> int:
 
 
 def _stop_stack(home: Path) -> None:
+    from irflow.adapters.catalog import load_settings
     from irflow.supervisor.stack import stop_stack
-    from irflow.wiring import load
 
-    if (home / "irflow.yaml").exists():
-        stop_stack(load(home).settings)
+    if (home / "irflow.yaml").exists():  # what comes after it may be missing
+        stop_stack(load_settings(home))
 
 
 def _remove_lab(home: Path) -> None:

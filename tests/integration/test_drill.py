@@ -29,7 +29,15 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 """DESIGN section 6: what every reader of a scorecard may count on."""
 MORE = {"passed": bool, "hosts": int, "seconds": float, "processes": list, "sabotage": (str, type(None))}
-PHASE = {"phase": str, "window_s": float, "elapsed_s": float, "machine_s": float, "human_s": float, "met": bool}
+PHASE = {
+    "phase": str,
+    "window_s": float,
+    "elapsed_s": float,
+    "machine_s": float,
+    "human_s": float,
+    "met": bool,
+    "trouble": list,
+}
 CHECK = {"name": str, "before": str, "after": str, "passed": bool}
 DOCUMENT = {"name": str, "path": str, "sha256": str}
 

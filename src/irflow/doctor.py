@@ -109,7 +109,10 @@ def _secrets(config: Configuration) -> Iterator[Finding]:
 
 def _people(config: Configuration) -> Iterator[Finding]:
     roles = {role for one in config.operators for role in one.roles}
-    for role in ("incident_commander", "communications"):
+    steps = [step for runbook in config.catalog.runbooks.values() for step in runbook.steps]
+    rules = [rule for playbook in config.catalog.playbooks.values() for rule in playbook.approvals.values()]
+    asked = {step.approval for step in steps} | {step.role for step in steps} | {rule.role for rule in rules}
+    for role in sorted(filter(None, {"incident_commander", *asked})):
         yield Finding(
             f"somebody is {role}", role in roles, "yes" if role in roles else "nobody", "add to operators.yaml"
         )

@@ -211,7 +211,9 @@ def test_doctor_looks_at_the_backup_repository(begun: Path, irflow: Irflow) -> N
 def test_doctor_tells_of_a_role_that_nobody_has(begun: Path, irflow: Irflow) -> None:
     (begun / "operators.yaml").write_text("operators:\n  me: {login: me, roles: [communications]}\n")
     assert irflow("doctor").code == 7
-    assert findings(irflow)["somebody is incident_commander"]["mend"] == "add to operators.yaml"
+    told = findings(irflow)
+    assert told["somebody is incident_commander"]["mend"] == "add to operators.yaml"
+    assert not told["somebody is legal"]["passed"], "a runbook asks legal"
 
 
 def test_doctor_looks_at_every_host_and_says_what_each_lacks(begun: Path, irflow: Irflow) -> None:

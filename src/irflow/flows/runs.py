@@ -16,6 +16,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.states import Failed
 
 from irflow.core.playbook import Phase
+from irflow.flows.installation import configuration
 from irflow.flows.plain import plain
 from irflow.flows.shipped import FLOWS
 
@@ -23,14 +24,13 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 10.0
 """How long a finished run may take to deliver its last logs and states."""
-GIVE_WAY = frozenset({Phase.DETECTION.value, Phase.RECOVERY.value, Phase.LESSONS_LEARNED.value})
-NICENESS = 5
-"""Detection starts together with containment: where processors are few, what cuts hosts off goes first."""
+NICENESS = 10
+"""Where processors are few, what cuts hosts off goes first: the first response, or without it containment's own run."""
 
 
 def run_one(flow_run_id: str, flow: str) -> int:
     """Run one flow run of a shipped flow to its end. Returns the exit status; any but 0 makes Prefect say Crashed."""
-    if flow in GIVE_WAY:
+    if flow != Phase.CONTAINMENT.value or configuration().settings.responder.first_response:
         os.nice(NICENESS)
     try:
         with handle_engine_signals(UUID(flow_run_id)):

@@ -113,9 +113,12 @@ pids_only() {
 }
 
 # A program may lie on a file system whose server is frozen by now, hence the time limits.
-programs() { # -> $work/inodes: "DEVICE:INODE PID" of all that runs; $work/foreign: pids of what no package brought
-	timeout -s KILL 5 stat -L -c '%d:%i %n' /proc/[0-9]*/exe 2>/dev/null | sed 's,/proc/\([0-9]*\)/exe$,\1,' \
-		>"$work/inodes" || :
+programs() { # -> $work/inodes: "DEVICE:INODE PID" of all that runs; $work/names: "PID NAME"; $work/foreign: pids of
+	# what no package brought; $work/listed: pids of all there were when it began
+	set -- /proc/[0-9]*/exe
+	timeout -s KILL 5 stat -L -c '%d:%i %n' "$@" 2>/dev/null | sed 's,/proc/\([0-9]*\)/exe$,\1,' >"$work/inodes" || :
+	find "$@" -maxdepth 0 -printf '%p %l\n' 2>/dev/null | sed 's,^/proc/\([0-9]*\)/exe ,\1 ,' >"$work/names" || :
+	printf '%s\n' "$@" | pids_only >"$work/listed"
 	find /proc/[0-9]*/exe -maxdepth 0 -lname '[/]*' ! -lname '/usr/*' ! -lname '/bin/*' ! -lname '/sbin/*' ! -lname '/lib*' \
 		! -lname '/opt/*' ! -lname '/snap/*' ! -lname '/nix/*' 2>/dev/null | pids_only >"$work/foreign" || :
 }
@@ -123,15 +126,20 @@ programs() { # -> $work/inodes: "DEVICE:INODE PID" of all that runs; $work/forei
 hash_of() { # INODE PID -> hashed; each program is read once
 	hashed=$(awk -v inode="$1" '$1 == inode { print $2; exit }' "$work/hashed")
 	[ -z "$hashed" ] || return 0
-	hashed=$(timeout -s KILL 10 sha256sum <"/proc/$2/exe" 2>/dev/null | cut -c1-64) || hashed=''
+	at=/proc/$2/exe
+	if [ ! -e "$at" ]; then # it has ended, but its program may still lie where it was
+		at=$(sed -n "s/^$2 //p" "$work/names")
+		inode_of "$at"
+		[ "$inode" = "$1" ] || return 0
+	fi
+	hashed=$(timeout -s KILL 10 sha256sum 2>/dev/null <"$at" | cut -c1-64) || hashed=''
 	[ -z "$hashed" ] || printf '%s %s\n' "$1" "$hashed" >>"$work/hashed"
 }
 
-by_hash() { # -> unread: how many ended before their program could be read; the youngest come first
+by_hash() { # the youngest come first
 	sort -k2,2rn "$work/inodes" | awk '!seen[$1]++' >"$work/distinct"
 	while read -r inode process; do
 		hash_of "$inode" "$process"
-		[ -n "$hashed" ] || [ -d "/proc/$process" ] || unread=$((unread + 1))
 		awk -v inode="$inode" '$1 == inode { print $2 }' "$work/inodes" >"$work/runs"
 		case "$hashes " in *" ${hashed:-nothing} "*) cat "$work/runs" >>"$work/roots" ;; esac
 		case "$strange " in *" ${hashed:-nothing} "*) grep -x -F -f "$work/foreign" "$work/runs" >>"$work/roots" || : ;; esac
@@ -187,6 +195,16 @@ meant() { # -> $work/roots: pids that a hash or a path means now; $work/targets:
 		decode "$one"
 		by_script "$decoded"
 	done
+	[ -z "$hashes$strange$paths" ] || too_late
+}
+
+too_late() { # -> unread: how many have ended before anybody could tell whether they are meant
+	while read -r process; do [ -d "/proc/$process" ] || echo "$process"; done <"$work/listed" >"$work/ended"
+	unread=$(awk -v by_path="$paths" '
+		FILENAME == ARGV[1] { told[$1] = 1; next }
+		FILENAME == ARGV[2] { if ($1 in told && by_path == "") ruled_out[$2] = 1; next }
+		FILENAME == ARGV[3] { ruled_out[$1] = 1; next }
+		!($1 in ruled_out)' "$work/hashed" "$work/inodes" "$work/roots" "$work/ended" | wc -l)
 }
 
 # ---------------------------------------------------------------- what belongs together
@@ -245,6 +263,8 @@ END {
 		grown = 0
 		for (pid in parent) if (!(pid in own) && (parent[pid] in own)) { own[pid] = 1; guard(pid); grown = 1 }
 	} while (grown)
+	for (pid in root) # it ran a moment ago, and has ended since
+		if (!(pid in parent) || state[pid] ~ /[ZX]/) { print "moved", pid; delete root[pid] }
 	for (i = 1; i <= questions; i++) {
 		split(asked[i], part, " ")
 		if (!is(part[2], part[3], part[4])) continue
@@ -255,8 +275,7 @@ END {
 	no_session[0] = no_session[1] = no_login[""] = no_login[0] = no_login["4294967295"] = no_group[""] = no_group["/"] = 1
 	for (pid in root)
 		if (pid in guarded) print "never", pid
-		else if (pid in parent) take(pid, "root")
-		else print "moved", pid
+		else take(pid, "root")
 	for (pid in parent) if (parent[pid] in above_roots) take(pid, "root")
 	for (pid in parent) if ((pid "@" start[pid]) in known) take(pid, "frozen")
 	do {
@@ -348,6 +367,26 @@ lines_of_all() {
 		}' "$work/now" >"$work/lines" 2>"$work/gone"
 }
 
+look() { # until something is there, or --watch is over; moving: also what was seen but never long enough
+	read -r up _ </proc/uptime
+	end=$((${up%.*}${up#*.} / 10 + watch)) passes=0 quiet=0 seen=0 enough=1
+	[ -z "$hashes$strange$paths" ] || enough=3 # the list of processes can miss one that forks while it is read
+	while :; do
+		meant
+		together
+		[ ! -s "$work/now" ] || return 0
+		[ "$moving" -eq 0 ] || seen=$moving
+		quiet=$((quiet + 1)) passes=$((passes + 1))
+		[ $((moving + unread)) -eq 0 ] || quiet=0
+		if [ $quiet -lt $enough ] && [ $passes -lt 20 ]; then continue; fi # it may be here: look again at once
+		[ $quiet -lt $enough ] || seen=0
+		read -r up _ </proc/uptime
+		[ $((${up%.*}${up#*.} / 10)) -lt $end ] || break
+		sleep 0.1
+	done
+	moving=$seen
+}
+
 # ---------------------------------------------------------------- freezing and killing
 
 read_list() { # -> $work/known: what an earlier call of this step froze since the last boot
@@ -386,7 +425,7 @@ freeze_all() { # until nothing new appears and nothing of it runs, also nothing 
 			[ ! -s "$work/running" ] || kill -STOP $(cat "$work/running") 2>/dev/null || :
 			snatch
 			quiet=0
-		elif [ $unread -gt 0 ] && [ $more -gt 0 ]; then
+		elif [ "$unread" -gt 0 ] && [ $more -gt 0 ]; then
 			more=$((more - 1)) # on a busy host there is always something
 		else
 			quiet=$((quiet + 1))
@@ -534,21 +573,7 @@ read_list
 case $verb in record | kill) reach=tree ;; esac # what belongs to it is in the list
 case $verb in
 look)
-	read -r up _ </proc/uptime
-	end=$((${up%.*}${up#*.} / 10 + watch))
-	moved=0
-	while :; do
-		meant
-		together
-		[ ! -s "$work/now" ] || break
-		if [ $((moving + unread)) -gt 0 ] && [ $moved -lt 20 ]; then
-			moved=$((moved + 1)) # it is, or may be, here: look again at once
-			continue
-		fi
-		read -r up _ </proc/uptime
-		[ $((${up%.*}${up#*.} / 10)) -lt $end ] || break
-		sleep 0.1
-	done
+	look
 	describe
 	;;
 freeze)

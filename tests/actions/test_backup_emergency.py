@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from irflow.actions import load_actions
-from irflow.actions._backup import BackupParams, decoded, file_name, in_words, report
+from irflow.actions._backup import BackupParams, file_name, in_words, inside, report
 from irflow.actions.backup_emergency import BackupEmergency
 from irflow.core.action import Change, Context, Proof
 from irflow.core.alert import Trust
@@ -106,7 +106,7 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
 def test_a_path_may_hold_any_byte() -> None:
     name = b"/srv/\xff\n 'x'"
     params = BackupParams(host="web-1", paths=("base64url:" + base64.urlsafe_b64encode(name).decode().rstrip("="),))
-    assert decoded(params.paths[0]) == name
+    assert inside(params.paths[0]) == name
     host = Host()
     run(host, FakeBackups(), params)
     (argument,) = (one for one in host.calls[0] if one.startswith("path:"))

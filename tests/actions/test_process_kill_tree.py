@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from irflow.actions._kill_params import KillParams, path_argument, process_argument
+from irflow.actions._kill_params import KillParams, process_argument
+from irflow.actions._naming import path_argument
 from irflow.actions._processes import Process, in_words, read
 from irflow.actions.process_kill_tree import ProcessKillTree
 from irflow.core.action import Change, Context
@@ -94,7 +95,8 @@ def test_a_process_is_named_by_its_pid_and_its_birth(text: str, argument: str) -
         ({"children_of": ["16"]}, "pids are used again"),
         ({"paths": ["tmp/x"]}, "not an absolute path"),
         ({"paths": ["/tmp/\0"]}, "not an absolute path"),
-        ({"paths": ["base64url:####"]}, "not an absolute path"),
+        ({"paths": ["base64url:####"]}, "not base64url"),
+        ({"paths": ["base64url:dG1wL3g"]}, "not an absolute path"),
         ({"hashes": ["abc"]}, "not a SHA-256"),
         ({}, "nothing to kill"),
         ({"hashes": [HASH], "watch": "1h"}, "less than or equal to 300"),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.session import Session
 from irflow.lab.vantage import ssh_argv
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on, until
 
 DISABLE = AccountDisable()
 SCRIPT = "account.sh"
@@ -43,12 +43,6 @@ def hands(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hands]
     made = Hands(lab, tmp_path_factory.mktemp("home"))
     yield made
     made.close()
-
-
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def places(lab: Lab, host: LabHost) -> str:
@@ -96,15 +90,6 @@ def at_jobs(lab: Lab, host: LabHost, accounts: Sequence[str] = (*CONTROL, WHO)) 
     for one in accounts:
         on(lab, host, f"cd /; echo 'touch /tmp/at-{one}' | setpriv --reuid {one} --regid {one} --clear-groups "
                       f"env USER={one} LOGNAME={one} at now 2>/dev/null")  # fmt: skip
-
-
-def until(question: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not question():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def jobs_run(lab: Lab, host: LabHost) -> tuple[bool, bool]:

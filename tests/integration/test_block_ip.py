@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.session import Session
 from irflow.lab.vantage import tcp
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on, until
 
 BLOCK, ISOLATE = NetworkBlockIp(), HostIsolate()
 SCRIPT = "block.sh"
@@ -65,12 +66,6 @@ def host(lab: Lab, hands: Hands) -> Iterator[LabHost]:
     hands.status.steps.clear()
 
 
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
 def ruleset(lab: Lab, host: LabHost) -> str:
     """Everything, handles included, so that a table that was dumped and loaded again shows."""
     return on(lab, host, "nft -s -a list ruleset")
@@ -83,16 +78,6 @@ def sees(lab: Lab, host: LabHost, vantage: str) -> tuple[str, str]:
 
 
 OPEN, SILENT = ("open", "open"), ("silent", "silent")
-
-
-def until(done: Callable[[], bool], within_s: float) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if done():
-            return True
-        time.sleep(0.02)
-    return done()
 
 
 def as_step(context: Context, key: str) -> Context:

@@ -15,8 +15,9 @@ from irflow.actions.host_facts import HostFacts
 from irflow.actions.host_isolate import HostIsolate
 from irflow.lab.attack import StagedAttack, stage
 from irflow.lab.lab import Lab
-from irflow.lab.model import LabHost, Level
+from irflow.lab.model import Level
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on
 
 COLLECT, FACTS, ISOLATE = EvidenceCollect(), HostFacts(), HostIsolate()
 
@@ -38,12 +39,6 @@ def hands(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hands]
 def attack(lab: Lab) -> Iterator[StagedAttack]:
     with stage(lab, lab.hosts[0]) as staged:
         yield staged
-
-
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def members(content: bytes) -> dict[str, bytes]:

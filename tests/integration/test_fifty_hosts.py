@@ -25,7 +25,7 @@ from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from irflow.wiring import load, open_runtime
 from tests.integration.cli_site import Desk, desk
-from tests.services.demo_service import on
+from tests.services.on_host import on
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -13,8 +13,9 @@ import pytest
 from irflow.actions.host_snapshot import HostSnapshot, SnapshotParams
 from irflow.core.action import Proof
 from irflow.lab.lab import Lab
-from irflow.lab.model import LabHost, Level
+from irflow.lab.model import Level
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on
 
 SNAPSHOT = HostSnapshot()
 PRIVATE = "PRIVATE"  # apart: no file of the project looks as if it held a key
@@ -66,12 +67,6 @@ def proof(hands: Hands) -> Proof:
 @pytest.fixture(scope="module")
 def found(hands: Hands, proof: Proof) -> dict[str, bytes]:
     return members(hands.evidence.get(proof.facts["evidence"][1]["path"]))
-
-
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def members(content: bytes) -> dict[str, bytes]:

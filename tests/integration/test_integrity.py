@@ -13,8 +13,9 @@ from irflow.actions.integrity_check import IntegrityCheck
 from irflow.core.errors import IrflowError
 from irflow.lab.attack import stage
 from irflow.lab.lab import Lab
-from irflow.lab.model import LabHost, Level
+from irflow.lab.model import Level
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on
 
 BASELINE, CHECK, ISOLATE, RELEASE = IntegrityBaseline(), IntegrityCheck(), HostIsolate(), HostRelease()
 
@@ -31,12 +32,6 @@ def hands(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hands]
     assert made.run(BASELINE, "web-1")[1].passed
     yield made
     made.close()
-
-
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def test_a_host_that_nobody_touched_matches_also_while_isolated(hands: Hands) -> None:

@@ -19,6 +19,7 @@ from irflow.lab.attack import stage
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on, until
 
 SCRIPT = "isolate.sh"
 ISOLATE, RELEASE = HostIsolate(), HostRelease()
@@ -70,12 +71,6 @@ def host(lab: Lab) -> Iterator[LabHost]:
     on(lab, one, "nft flush ruleset; rm -rf /var/lib/irflow")
 
 
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
 def ruleset(lab: Lab, host: LabHost) -> str:
     """Everything, handles included, so that a table that was dumped and loaded again shows."""
     return on(lab, host, "nft -s -a list ruleset")
@@ -95,16 +90,6 @@ def refused(hands: Hands, name: str, *args: str) -> tuple[int, str]:
 
 def management(lab: Lab) -> list[str]:
     return [part for one in lab.management_addresses for part in ("--management", one)]
-
-
-def until(done: Callable[[], bool], within_s: float) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if done():
-            return True
-        time.sleep(0.02)
-    return done()
 
 
 def attacker_sees(lab: Lab, host: LabHost) -> vantage.View:

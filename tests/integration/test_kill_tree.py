@@ -8,7 +8,7 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -21,6 +21,7 @@ from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from tests.fakes.journal import AppendOnly
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on, until
 
 KILL = ProcessKillTree()
 SCRIPT = "killtree.sh"
@@ -65,19 +66,6 @@ def host(lab: Lab, journal: AppendOnly) -> Iterator[LabHost]:
     )
 
 
-def on(lab: Lab, host: LabHost, script: str, *arguments: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script, "sh", *arguments], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
-def until(done: Callable[[], bool], within_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return done()
-
-
 def copy_of(lab: Lab, host: LabHost, program: str, name: str, *, changed: bool = True) -> str:
     """A copy of a program in the den, with a byte behind it that gives it a hash of its own. Returns the hash."""
     more = f"printf {os.urandom(8).hex()} >>{DEN}/{name};" if changed else ""
@@ -91,7 +79,7 @@ def start(lab: Lab, host: LabHost, command: str, *arguments: str) -> str:
     """Start a daemon in a session of its own. Returns `PID@START`."""
     line = 'setsid sh -c \'printf "$$\\n" >/run/pid; exec "$@"\' sh "$@" </dev/null >/dev/null 2>&1 & wait $! & '
     line += "while ! [ -s /run/pid ]; do :; done; cat /run/pid; rm /run/pid"
-    pid = on(lab, host, f'rm -f /run/pid; set -- {command} "$@"; {line}', *arguments).strip()
+    pid = on(lab, host, f'rm -f /run/pid; set -- {command} "$@"; {line}', args=arguments).strip()
     assert until(lambda: "/run/pid" not in on(lab, host, f"tr '\\0' ' ' </proc/{pid}/cmdline"))
     return mark(lab, host, pid)
 
@@ -204,7 +192,7 @@ def test_what_a_cut_off_kill_left_frozen_is_found_again_although_its_root_is_gon
 def test_a_fork_bomb_is_frozen_as_a_whole_and_killed(lab: Lab, hands: Hands, host: LabHost) -> None:
     bomb = f"exec prlimit --nproc=150 {DEN}/bomb -e 'while (1) {{ fork; select undef, undef, undef, 0.005 }}'"
     copy_of(lab, host, "perl", "bomb", changed=False)
-    on(lab, host, 'setsid su mallory -s /bin/sh -c "$1" </dev/null >/dev/null 2>&1 &', bomb)
+    on(lab, host, 'setsid su mallory -s /bin/sh -c "$1" </dev/null >/dev/null 2>&1 &', args=[bomb])
     assert until(lambda: count(lab, host, "den.bomb") > 100)
     _, proof = hands.run(KILL, host.name, paths=[f"{DEN}/bomb"], watch=0.3, record=True)
     assert proof.passed, proof
@@ -218,7 +206,7 @@ def test_a_process_that_always_moves_on_to_a_new_pid_and_session_is_caught_by_it
 ) -> None:
     hop = "use POSIX; while (1) { exit if fork; POSIX::setsid(); select undef, undef, undef, 0.03 }"
     program = copy_of(lab, host, "perl", "hopper")
-    on(lab, host, f'setsid {DEN}/hopper -e "$1" </dev/null >/dev/null 2>&1 &', hop)
+    on(lab, host, f'setsid {DEN}/hopper -e "$1" </dev/null >/dev/null 2>&1 &', args=[hop])
     assert until(lambda: count(lab, host, "den.hopper") > 0)
     _, proof = hands.run(KILL, host.name, hashes=[program.upper()], watch=0.3)
     assert proof.passed, proof
@@ -263,7 +251,7 @@ def test_a_script_is_found_by_its_path_whatever_bytes_are_in_it(
     lab: Lab, hands: Hands, host: LabHost, how: str
 ) -> None:
     name = f"{DEN}/odd *\n\\name"
-    on(lab, host, 'cat >"$1"; chmod 755 "$1"', name, stdin=b"#!/bin/sh\nwhile :; do sleep 0.05; done\n")
+    on(lab, host, 'cat >"$1"; chmod 755 "$1"', args=[name], stdin=b"#!/bin/sh\nwhile :; do sleep 0.05; done\n")
     started = (
         start(lab, host, "", name)
         if how == "absolute"

@@ -15,18 +15,13 @@ from irflow.lab import inventory, vantage
 from irflow.lab.lab import Lab, down
 from irflow.lab.model import LabError, LabHost, Level
 from tests.integration.lab_leftovers import leftovers
+from tests.services.on_host import on
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab.up(2, tmp_path_factory.mktemp("lab") / "run", level=Level.ROOT) as running:
         yield running
-
-
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def login(lab: Lab, host: LabHost, who: str, user: str, remote: str) -> tuple[int, str]:

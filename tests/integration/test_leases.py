@@ -23,16 +23,11 @@ from irflow.wiring import load, open_runtime, open_store
 from tests.integration.cli_site import FIRST, Desk, desk
 from tests.integration.lab_reboot import reboot
 from tests.services.irflow_site import until
+from tests.services.on_host import on
 
 pytestmark = pytest.mark.timeout(240)
 
 STEP = "containment/isolate-host.isolate@{}"
-
-
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def dark(lab: Lab, host: LabHost) -> bool:

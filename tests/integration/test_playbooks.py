@@ -20,7 +20,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.vantage import ssh_argv, tcp
 from irflow.shipped import shipped
 from tests.integration.cli_site import FIRST, SECOND, Desk, desk
-from tests.services.demo_service import on
+from tests.services.on_host import on
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -23,6 +23,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.session import Session
 from tests.fakes.journal import AppendOnly
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on
 
 QUARANTINE = FileQuarantine()
 PLACE = "/var/lib/irflow/quarantine"
@@ -94,15 +95,9 @@ def host(lab: Lab, journal: AppendOnly) -> Iterator[LabHost]:
     on(lab, one, f"chattr -R -ia {DEN} {PLACE} 2>/dev/null || :; rm -rf {DEN} /var/lib/irflow /dev/shm/.q*")
 
 
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None, *arguments: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script, "sh", *arguments], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
 def state(lab: Lab, host: LabHost, path: str) -> str:
     """All that an undo must bring back: content, owner, permissions, times, names, attributes."""
-    return on(lab, host, 'sha256sum <"$1"; stat -c "%n %F %a %u:%g %s %y %h" -- "$1"; lsattr -d -- "$1"', None, path)
+    return on(lab, host, 'sha256sum <"$1"; stat -c "%n %F %a %u:%g %s %y %h" -- "$1"; lsattr -d -- "$1"', args=[path])
 
 
 def b64(name: str) -> str:
@@ -158,17 +153,12 @@ def test_the_implant_is_out_of_reach_on_record_and_comes_back_byte_for_byte(
 @pytest.mark.parametrize("folder", [DEN, "/dev/shm/.q", "/usr/local/q"], ids=["disk", "memory", "another mount"])
 def test_names_of_any_bytes_on_any_mount_come_back(lab: Lab, hands: Hands, host: LabHost, folder: str) -> None:
     name = f"{folder}/-rf *\n \\'\"é"
-    on(
-        lab,
-        host,
-        'mkdir -p "${1%/*}"; cat >"$1"; chown 1234:4321 "$1"; chmod 2755 "$1"; touch -d @1.5 "$1"',
-        b"\0x",
-        name,
-    )
+    make = 'mkdir -p "${1%/*}"; cat >"$1"; chown 1234:4321 "$1"; chmod 2755 "$1"; touch -d @1.5 "$1"'
+    on(lab, host, make, b"\0x", args=[name])
     before = state(lab, host, name)
     changes, proof = hands.run(QUARANTINE, host.name, paths=[b64(name)])
     assert proof.passed, proof
-    assert on(lab, host, 'if [ -e "$1" ]; then echo there; fi', None, name) == ""
+    assert on(lab, host, 'if [ -e "$1" ]; then echo there; fi', args=[name]) == ""
     undo(hands, host, *changes)
     assert state(lab, host, name) == before
     on(lab, host, f"rm -rf {folder}")

@@ -16,7 +16,8 @@ from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from tests.integration.lab_actions import Hands
 from tests.services import demo_service
-from tests.services.demo_service import PORT, answers, on, wait_for
+from tests.services.demo_service import PORT, answers, wait_for
+from tests.services.on_host import on
 
 STOP = ServiceStop()
 SCRIPT = "service.sh"

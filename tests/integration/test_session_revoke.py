@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +25,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.session import Session
 from irflow.lab.vantage import ssh_argv
 from tests.integration.lab_actions import Hands
+from tests.services.on_host import on, until
 
 REVOKE = SessionRevoke()
 SCRIPT = "session.sh"
@@ -72,12 +72,6 @@ def login(lab: Lab, host: LabHost) -> Iterator[Callable[..., Session]]:
         yield opened
 
 
-def on(lab: Lab, host: LabHost, script: str) -> str:
-    done = lab.exec(host, ["sh", "-euc", script])
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
-
-
 def key_of(lab: Lab, user: str) -> Path:
     return {"mallory": lab.attacker_key, "deploy": lab.deploy_key}.get(user, lab.responder_key)
 
@@ -88,15 +82,6 @@ def can_log_in(lab: Lab, host: LabHost, user: str) -> bool:
 
 def running(lab: Lab, host: LabHost, command: str) -> bool:
     return command in lab.exec(host, ["ps", "-e", "-o", "args="]).stdout.decode().splitlines()
-
-
-def until(question: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not question():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # ---------------------------------------------------------------- the attacker's side

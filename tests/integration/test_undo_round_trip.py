@@ -14,7 +14,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.lab.vantage import look, ssh_argv
 from tests.integration.cli_site import FIRST, SECOND, Desk, desk
 from tests.services import demo_service
-from tests.services.demo_service import on
+from tests.services.on_host import on
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,6 +7,7 @@ import time
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost
 from irflow.lab.vantage import tcp
+from tests.services.on_host import on
 
 PORT = 8642
 # The script knows no `status`, and the daemon says what of the caller's session it has.
@@ -32,12 +33,6 @@ stop) read -r pid </run/demo.pid && kill $pid ;;
 *) echo "Usage: demo {start|stop}" >&2; exit 3 ;;
 esac
 """
-
-
-def on(lab: Lab, host: LabHost, script: str, stdin: bytes | None = None) -> str:
-    done = lab.exec(host, ["sh", "-euc", script], stdin=stdin)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
 
 
 def answers(lab: Lab, host: LabHost) -> bool:

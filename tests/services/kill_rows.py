@@ -16,8 +16,8 @@ from irflow.lab.session import Session
 from irflow.lab.vantage import ssh_argv, tcp
 from irflow.wiring import backup_repository
 from tests.services import demo_service
-from tests.services.demo_service import on
 from tests.services.irflow_site import Site
+from tests.services.on_host import on
 
 DEN = "/dev/shm/.den"
 IMPLANT = b"#!/bin/sh\necho boo\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -11,12 +10,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from irflow.actions._naming import encoded, path_bytes
 from irflow.actions._remote import call, fields
 from irflow.core.action import Context, Params
 from irflow.core.errors import IrflowError
 from irflow.core.model import Json
-
-_BYTES = "base64url:"
 
 SCRIPT = "backup.sh"
 
@@ -53,7 +51,7 @@ class BackupParams(Params):
     @classmethod
     def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
-            decoded(one)
+            inside(one)
         return tuple(dict.fromkeys(value))
 
     @field_validator("databases")
@@ -99,23 +97,12 @@ class Item:
         return cls(**{**data, "arguments": tuple(data["arguments"]), "missing": tuple(data["missing"])})
 
 
-def decoded(path: str) -> bytes:
-    """The bytes of a path: its UTF-8, or what follows `base64url:`. Raises ValueError if it is not absolute."""
-    if path.startswith(_BYTES):
-        text = path.removeprefix(_BYTES)
-        found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    else:
-        found = path.encode()
-    if not found.startswith(b"/") or b"\0" in found:
-        raise ValueError(f"not an absolute path: {path[:200]!r}")
+def inside(path: str) -> bytes:
+    """The bytes of an absolute path that leads nowhere else, see path_bytes. Raises ValueError."""
+    found = path_bytes(path)
     if b".." in found.split(b"/"):
         raise ValueError(f"a path with `..` may lead elsewhere: {path[:200]!r}")
     return found
-
-
-def encoded(name: bytes) -> str:
-    """As backup.sh takes names."""
-    return base64.urlsafe_b64encode(name).decode()
 
 
 def in_words(size: int | None) -> str:
@@ -169,8 +156,8 @@ def items_of(params: BackupParams, context: Context) -> list[Item]:
     """What is asked for, before anybody looked at the host."""
     items = []
     if params.paths:
-        arguments = [f"path:{encoded(decoded(one))}" for one in params.paths]
-        arguments += [part for one in params.exclude for part in ("--exclude", encoded(decoded(one)))]
+        arguments = [f"path:{encoded(inside(one))}" for one in params.paths]
+        arguments += [part for one in params.exclude for part in ("--exclude", encoded(inside(one)))]
         arguments += ["--cross"] if params.other_file_systems else []
         items.append(
             Item(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from irflow.actions._naming import path_argument, path_bytes, sha256_argument
 from irflow.core.action import Params
 from irflow.core.model import parse_duration
 
 _PROCESS = re.compile(r"([1-9][0-9]{0,9})@(.+)")
 _TICKS = re.compile(r"(?:0|[1-9][0-9]{0,14})")
-_HASH = re.compile(r"[0-9a-f]{64}")
-_BYTES = "base64url:"
 
 
 def process_argument(text: str) -> str:
@@ -40,17 +38,6 @@ def process_argument(text: str) -> str:
     if moment.tzinfo is None:
         raise ValueError(f"{start} does not say in which time zone: end it with Z or +02:00")
     return f"{pid}:epoch:{int(moment.astimezone(UTC).timestamp())}"
-
-
-def path_argument(text: str) -> str:
-    """An absolute path as base64url, which every byte survives. `base64url:BYTES` is taken apart. Raises ValueError."""
-    try:
-        raw = base64.urlsafe_b64decode(text.removeprefix(_BYTES)) if text.startswith(_BYTES) else text.encode()
-    except ValueError:
-        raise ValueError(f"not base64url: {text[:60]!r}") from None
-    if not raw.startswith(b"/") or b"\0" in raw or len(raw) > 4095:
-        raise ValueError(f"not an absolute path: {text[:100]!r}")
-    return base64.urlsafe_b64encode(raw).decode()
 
 
 def _seconds(value: object) -> float:
@@ -93,17 +80,13 @@ class KillParams(Params):
     @classmethod
     def _paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
-            path_argument(one)
+            path_bytes(one)
         return tuple(dict.fromkeys(value))
 
     @field_validator("hashes")
     @classmethod
     def _hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        lowered = tuple(dict.fromkeys(one.lower().removeprefix("sha256:") for one in value))
-        for one in lowered:
-            if not _HASH.fullmatch(one):
-                raise ValueError(f"not a SHA-256 in hex: {one[:80]!r}")
-        return lowered
+        return tuple(dict.fromkeys(map(sha256_argument, value)))
 
     @model_validator(mode="after")
     def _something(self) -> KillParams:

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import asdict, dataclass
 
 from pydantic import Field, field_validator, model_validator
 
+from irflow.actions._naming import path_argument, path_bytes, sha256_argument
 from irflow.core.action import Params
 from irflow.core.model import Json
-
-_HASH = re.compile(r"[0-9a-f]{64}")
-_BYTES = "base64url:"
-
-
-def encoded(text: str) -> str:
-    """An absolute path as base64url, which every byte survives. `base64url:BYTES` is taken apart. Raises ValueError."""
-    try:
-        raw = base64.urlsafe_b64decode(text.removeprefix(_BYTES)) if text.startswith(_BYTES) else text.encode()
-    except ValueError:
-        raise ValueError(f"not base64url: {text[:60]!r}") from None
-    if not raw.startswith(b"/") or b"\0" in raw or len(raw) > 4095:
-        raise ValueError(f"not an absolute path: {text[:100]!r}")
-    return base64.urlsafe_b64encode(raw).decode()
-
-
-def _hash(text: str) -> str:
-    found = text.lower().removeprefix("sha256:")
-    if not _HASH.fullmatch(found):
-        raise ValueError(f"not a SHA-256 in hex: {text[:80]!r}")
-    return found
 
 
 class QuarantineParams(Params):
@@ -55,26 +34,26 @@ class QuarantineParams(Params):
     @classmethod
     def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
-            encoded(one)
+            path_bytes(one)
         return tuple(dict.fromkeys(value))
 
     @field_validator("paths")
     @classmethod
     def _files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
-            if base64.urlsafe_b64decode(encoded(one)).rpartition(b"/")[2] in (b"", b".", b".."):
+            if path_bytes(one).rpartition(b"/")[2] in (b"", b".", b".."):
                 raise ValueError(f"not the path of a file: {one[:100]!r}")
         return value
 
     @field_validator("hashes")
     @classmethod
     def _hashes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(_hash, value)))
+        return tuple(dict.fromkeys(map(sha256_argument, value)))
 
     @field_validator("sha256")
     @classmethod
     def _by_path(cls, value: dict[str, str]) -> dict[str, str]:
-        return {path: _hash(one) for path, one in value.items()}
+        return {path: sha256_argument(one) for path, one in value.items()}
 
     @model_validator(mode="after")
     def _something(self) -> QuarantineParams:
@@ -88,9 +67,9 @@ class QuarantineParams(Params):
 
     def arguments(self) -> list[str]:
         """What to look at, for quarantine.sh."""
-        args = [part for one in self.paths for part in ("--path", encoded(one))]
+        args = [part for one in self.paths for part in ("--path", path_argument(one))]
         if self.hashes:
-            args += [part for one in self.roots for part in ("--root", encoded(one))]
+            args += [part for one in self.roots for part in ("--root", path_argument(one))]
             args += [part for one in self.hashes for part in ("--sha256", one)]
             args += ["--seconds", str(self.search_s), *(["--cross", "yes"] if self.other_file_systems else [])]
         return [*args, "--most", str(self.max_size)]

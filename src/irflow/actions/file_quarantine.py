@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from irflow.actions._quarantine import File, QuarantineParams, encoded, shown
+from irflow.actions._naming import path_argument
+from irflow.actions._quarantine import File, QuarantineParams, shown
 from irflow.actions._remote import call
 from irflow.actions._taking import Order, record, take
 from irflow.core.action import Action, Change, Check, Context, Proof
@@ -43,7 +44,7 @@ class FileQuarantine(Action[QuarantineParams]):
         mark = hashlib.sha256(f"{context.incident.id} {context.step.key}".encode()).hexdigest()[:12]
         found, searched = _look(context, mark, params)
         host = context.the_host().name
-        wanted = {encoded(path): value for path, value in params.sha256.items()}
+        wanted = {path_argument(path): value for path, value in params.sha256.items()}
         wrong = [f"{shown(one.name)} {_REFUSED[one.state]}" for one in found if one.state in _REFUSED]
         wrong += [
             f"{shown(one.name)} has SHA-256 {one.sha256}, not {wanted[one.name]}: it was changed meanwhile"

@@ -22,6 +22,20 @@ need_root() {
 	[ "$(id -u)" = 0 ] || die 77 "root is needed (sudo -n)"
 }
 
+decode() { # BASE64URL -> decoded; a name may end with line breaks, which a substitution would drop
+	decoded=$(printf %s "$1" | tr -- '-_' '+/' | base64 -d 2>/dev/null && echo .) || die 64 "not base64url: '$1'"
+	decoded=${decoded%?}
+	decoded=${decoded%.}
+}
+
+make_work() { # -> work: a folder in memory; who asks for it takes it away again
+	work=''
+	for memory in /dev/shm /run; do
+		[ -d $memory ] && work=$(mktemp -d $memory/.irflow.XXXXXX 2>/dev/null) && break
+	done
+	[ -n "$work" ] || die 73 "neither /dev/shm nor /run can be written"
+}
+
 # ---------------------------------------------------------------- addresses
 
 check_network() { # ADDRESS[/BITS]

@@ -57,11 +57,7 @@ for program in awk find stat sha256sum base64 tar gzip; do
 	command -v $program >/dev/null || die 69 "$program is not installed here"
 done
 
-work=''
-for folder in /dev/shm /run; do
-	[ -d $folder ] && work=$(mktemp -d $folder/.irflow.XXXXXX 2>/dev/null) && break
-done
-[ -n "$work" ] || die 73 "neither /dev/shm nor /run can be written"
+make_work
 tidy() { # take_lock sets a trap of its own
 	trap 'rm -rf "$work" ${locked:+"$locked"}' EXIT
 }
@@ -100,12 +96,6 @@ way_in() { # -> listeners: processes that hold a socket listening on the port by
 	for inode in $inodes; do set -- "$@" -o -lname "socket:\\[$inode\\]"; done
 	listeners=" $(find /proc/[0-9]*/fd -maxdepth 1 \( "$@" \) 2>/dev/null | sed 's,^/proc/\([0-9]*\)/.*,\1,' |
 		sort -u | tr '\n' ' ') "
-}
-
-decode() { # BASE64URL -> decoded; a name may end with line breaks, which a substitution would drop
-	decoded=$(printf %s "$1" | tr -- '-_' '+/' | base64 -d 2>/dev/null && echo .) || die 64 "not base64url: '$1'"
-	decoded=${decoded%?}
-	decoded=${decoded%.}
 }
 
 pids_only() {

@@ -49,12 +49,6 @@ for program in stat sha256sum base64 find mv; do
 done
 place=/var/lib/irflow/quarantine
 
-decode() { # BASE64URL -> decoded; a name may end with line breaks, which a substitution would drop
-	decoded=$(printf %s "$1" | tr -- '-_' '+/' | base64 -d 2>/dev/null && echo .) || die 64 "not base64url: '$1'"
-	decoded=${decoded%?}
-	decoded=${decoded%.}
-}
-
 encode() { # -> encoded
 	encoded=$(printf %s "$1" | base64 | tr -d '\n' | tr -- '+/' '-_')
 }
@@ -203,11 +197,7 @@ look_at() { # PATH
 }
 
 search() { # below the roots: files with one of the hashes; what the search finds is looked at as if it had been named
-	work=''
-	for folder in /dev/shm /run; do
-		[ -d $folder ] && work=$(mktemp -d $folder/.irflow.XXXXXX 2>/dev/null) && break
-	done
-	[ -n "$work" ] || die 73 "neither /dev/shm nor /run can be written"
+	make_work
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 143' HUP INT PIPE TERM
 	for one in $hashes; do printf '%s\n' "$one"; done | sed 's/^/^/' >"$work/wanted"
@@ -375,11 +365,7 @@ send() { # the file, hashed on the way
 	folder=${path%/*} name=${path##*/}
 	enter "$folder" || die 65 "its folder is another one by now"
 	is_file
-	work=''
-	for folder in /dev/shm /run; do
-		[ -d $folder ] && work=$(mktemp -d $folder/.irflow.XXXXXX 2>/dev/null) && break
-	done
-	[ -n "$work" ] || die 73 "neither /dev/shm nor /run can be written"
+	make_work
 	trap 'rm -rf "$work"' EXIT
 	mkfifo "$work/copy"
 	sha256sum <"$work/copy" >"$work/sum" &

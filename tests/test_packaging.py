@@ -26,9 +26,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-@pytest.mark.parametrize("kind", ["runbooks", "playbooks"])
+@pytest.mark.parametrize("kind", ["runbooks", "playbooks", "secrets/policies"])
 def test_the_wheel_holds_every_shipped_procedure(wheel: zipfile.ZipFile, kind: str) -> None:
-    here = {path.name: path.read_bytes() for path in (ROOT / kind).glob("*.yaml")}
+    here = {path.name: path.read_bytes() for path in (ROOT / kind).iterdir()}
     assert here
     for file, content in here.items():
         assert wheel.read(f"irflow/shipped/{kind}/{file}") == content

@@ -1,4 +1,4 @@
-"""Where the runbooks, playbooks and document templates that come with irflow are."""
+"""Where the runbooks, playbooks, policies and document templates that come with irflow are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from irflow.core.errors import ConfigurationError
 
 
 def shipped(kind: str) -> Path:
-    """The folder of shipped `runbooks`, `playbooks` or `templates`.
+    """The folder of shipped `runbooks`, `playbooks`, `secrets` (Vault policies) or `templates`.
 
     A wheel holds the YAML inside the package (`irflow/shipped/`), a source checkout at its root.
     Raises ConfigurationError when the folder is nowhere.

@@ -1,0 +1,1 @@
+"""HashiCorp Vault's API, as Vault and OpenBao serve it."""

@@ -1,0 +1,117 @@
+"""A secret's document in the KV engine, version 2: Vault's check-and-set decides between rotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import hvac
+
+from irflow.adapters.vault.failures import VaultPathMissing
+from irflow.adapters.vault.session import Session
+from irflow.core.errors import ConfigurationError
+from irflow.core.model import Json
+from irflow.core.rotation import Document, OnFailure, Staged
+from irflow.core.secret import SecretRef, SecretValue
+
+OURS = "_irflow"
+"""The one field of a document that is irflow's: run, staged, old, disabled."""
+KEPT_VERSIONS = 10
+"""A rotation writes 4 and a sweep of a crashed one 4 more: Vault must drop none before it is destroyed."""
+
+
+@dataclass(frozen=True)
+class KvDocument:
+    """core.rotation.Authority for one `vault:MOUNT/path#field`."""
+
+    session: Session
+    ref: SecretRef
+
+    def read(self) -> Document:
+        """The newest version. Raises VaultPathMissing, ConfigurationError when the field is not there."""
+        found = self._call(
+            lambda kv, mount, path: kv.read_secret_version(path, mount_point=mount, raise_on_deleted_version=True)
+        )["data"]
+        fields: dict[str, Json] = dict(found["data"])
+        ours = fields.pop(OURS, None) or {}
+        live = fields.pop(self._field, None)
+        if not isinstance(live, str):
+            raise ConfigurationError(
+                "the document has no such field", where=str(self.ref), hint=f"It has {', '.join(sorted(fields))}"
+            )
+        staged = ours.get("staged")
+        return Document(
+            live=SecretValue(live.encode()),
+            version=found["metadata"]["version"],
+            run=ours.get("run", ""),
+            staged=staged and Staged(
+                staged["run"], SecretValue(staged["new"].encode()),
+                OnFailure(staged["giving_up"]) if staged["giving_up"] else None,
+            ),
+            old=SecretValue(ours["old"].encode()) if "old" in ours else None,
+            disabled=ours.get("disabled", False),
+            rest=fields,
+        )  # fmt: skip
+
+    def write(self, document: Document) -> Document:
+        """The next version, if `document.version` is still the newest. Raises Overtaken."""
+        data = {**document.rest, self._field: document.live.reveal().decode(), OURS: _ours(document)}
+        said = self._call(
+            lambda kv, mount, path: kv.create_or_update_secret(path, data, cas=document.version, mount_point=mount)
+        )
+        return replace(document, version=said["data"]["version"])
+
+    def forget(self, keep: int) -> None:
+        """Destroy what is older: the bytes go, a mark that there was a version stays."""
+        found = self._call(lambda kv, mount, path: kv.read_secret_metadata(path, mount_point=mount))["data"]
+        older = [int(one) for one, about in found["versions"].items() if int(one) < keep and not about["destroyed"]]
+        if older:
+            self._call(lambda kv, mount, path: kv.destroy_secret_versions(path, older, mount_point=mount))
+
+    def begin(self, value: SecretValue, rest: dict[str, Json]) -> Document:
+        """Put a secret under irflow's care that Vault did not have. Raises Overtaken when it is there already."""
+        self._call(
+            lambda kv, mount, path: kv.update_metadata(
+                path, mount_point=mount, cas_required=True, max_versions=KEPT_VERSIONS
+            )
+        )
+        return self.write(Document(value, 0, rest=rest))
+
+    @property
+    def _field(self) -> str:
+        return self.ref.field or "value"
+
+    def _call(self, do: Any) -> Any:
+        mount, _, path = self.ref.path.partition("/")
+        return self.session.call(str(self.ref), lambda client: do(_kv(client), mount, path))
+
+
+class VaultSecrets:
+    """core.secret.SecretStore for `vault:` references."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        """The live value, also while a rotation is under way."""
+        return KvDocument(self._session, ref).read().live
+
+
+def _kv(client: hvac.Client) -> Any:
+    return client.secrets.kv.v2
+
+
+def _ours(document: Document) -> dict[str, Json]:
+    ours: dict[str, Json] = {"run": document.run}
+    if document.staged:
+        staged = document.staged
+        giving_up = str(staged.giving_up) if staged.giving_up else None
+        ours["staged"] = {"run": staged.run, "new": staged.new.reveal().decode(), "giving_up": giving_up}
+    if document.old:
+        ours["old"] = document.old.reveal().decode()
+    if document.disabled:
+        ours["disabled"] = True
+    return ours
+
+
+__all__ = ["KEPT_VERSIONS", "OURS", "KvDocument", "VaultPathMissing", "VaultSecrets"]

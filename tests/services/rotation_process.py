@@ -1,0 +1,79 @@
+"""Rotations in processes that can be killed: one warm parent, forked for each order, so that a case takes milliseconds.
+
+An order on standard input is one JSON line: login, ref, kind, params, run, on_failure, fault (`after:POINT` or empty),
+broken (the new value never gets in). The answer: how the child ended, and what it returned or raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from irflow.adapters.faults import Fault
+from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.vault.documents import KvDocument
+from irflow.adapters.vault.session import Login, Session
+from irflow.core.errors import IrflowError
+from irflow.core.rotation import OnFailure, Rotator
+from irflow.core.secret import SecretRef, SecretValue
+
+
+def rotate(order: dict[str, Any]) -> str:
+    """What the order asks for. Returns the result."""
+    fault = Fault(order["fault"]) if order["fault"] else lambda point: None
+    login = Login(order["url"], SecretRef.parse(order["role"]), SecretRef.parse(order["secret"]), Path(order["ca"]))
+    session = Session(login, FileSecrets())
+    module = import_module(f"irflow.adapters.targets.{order['kind']}")
+    target = module.open_target(module.Params(**order["params"]), FileSecrets())
+    document = KvDocument(session, SecretRef.parse(order["ref"]))
+    if order["broken"]:
+        target = Broken(target, document.read().live)
+    rotator = Rotator(
+        document, target, OnFailure(order["on_failure"]), time.monotonic, lambda step, _: fault(f"after:{step}")
+    )
+    return str((rotator.rotate(order["run"]) if order["run"] else rotator.sweep()).result)
+
+
+class Broken:
+    """A target that takes a new value and then lets nobody in with it, as behind a pooler with its own list."""
+
+    def __init__(self, real: Any, live: SecretValue) -> None:
+        self._real, self._live = real, live.reveal()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def admits(self, value: SecretValue) -> bool:
+        return value.reveal() == self._live and bool(self._real.admits(value))
+
+
+def main() -> None:
+    _say("ready")
+    for line in sys.stdin:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                said = rotate(json.loads(line))
+            except IrflowError as error:
+                said = f"{type(error).__name__}: {error}"
+            os.write(writing, said.encode())
+            os._exit(0)
+        os.close(writing)
+        _, status = os.waitpid(child, 0)
+        with os.fdopen(reading) as pipe:
+            _say(json.dumps({"killed": os.WIFSIGNALED(status), "said": pipe.read()}))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -100,21 +100,25 @@ class Authority(Protocol):
 
 
 class Writer(Protocol):
-    """Changes a target while nobody else can. Every call can be repeated."""
+    """Changes a target while nobody else can. Every call can be repeated.
 
-    def apply(self, new: SecretValue, live: SecretValue) -> None:
+    document: what was decided on. Its version grows with every decision: a target whose lock can be lost keeps the
+    largest it has seen and refuses smaller ones, so that whoever was overtaken changes nothing any more.
+    """
+
+    def apply(self, new: SecretValue, document: Document) -> None:
         """Have the target accept `new`. Raises TargetRefused."""
         ...
 
-    def revoke(self, value: SecretValue, live: SecretValue) -> None:
-        """Have the target accept `value` no more, and end what was opened with it; `live` goes on working."""
+    def revoke(self, value: SecretValue, document: Document) -> None:
+        """Accept `value` no more, and end what was opened with it; the document's live value goes on working."""
         ...
 
-    def disable(self) -> None:
+    def disable(self, document: Document) -> None:
         """Let nobody in, whatever the value."""
         ...
 
-    def enable(self) -> None:
+    def enable(self, document: Document) -> None:
         """Take `disable` back."""
         ...
 
@@ -221,9 +225,9 @@ class Rotator:
         started, works = self.now(), False
         try:
             if document.disabled or not self.target.admits(staged.new):
-                writer.apply(staged.new, document.live)
+                writer.apply(staged.new, document)
                 if document.disabled:
-                    writer.enable()
+                    writer.enable(document)
                 self.passed("applied", document.version)
             works = self.target.admits(staged.new)
         except TargetRefused:
@@ -239,11 +243,11 @@ class Rotator:
         """Leave the target as the policy says, and only then forget the new value."""
         disable = staged.giving_up is OnFailure.DISABLE_ACCOUNT
         if disable:
-            writer.disable()
+            writer.disable(document)
         elif self.target.overlap:
-            writer.revoke(staged.new, document.live)
+            writer.revoke(staged.new, document)
         elif not self.target.admits(document.live):
-            writer.apply(document.live, staged.new)
+            writer.apply(document.live, document)
         self.passed("withdrawn", document.version)
         if self.target.admits(document.live) is disable or self.target.admits(staged.new):
             raise Stuck(
@@ -254,7 +258,7 @@ class Rotator:
 
     def _end(self, writer: Writer, document: Document, old: SecretValue) -> Document:
         """The old value is dead, and proved so, before it is forgotten."""
-        writer.revoke(old, document.live)
+        writer.revoke(old, document)
         self.passed("revoked", document.version)
         if self.target.admits(old):
             raise StillAccepted("the old value is still accepted", hint="Close the account, then: irflow secrets sweep")

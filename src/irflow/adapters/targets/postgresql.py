@@ -15,7 +15,7 @@ from pydantic import Field
 
 from irflow.core.errors import OutcomeUnknown, ServiceMissing
 from irflow.core.model import Noun
-from irflow.core.rotation import SecretBusy, TargetRefused, Writer
+from irflow.core.rotation import Document, SecretBusy, TargetRefused, Writer
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 KIND = "postgresql"
@@ -121,26 +121,26 @@ class _RoleWriter:
     connection: psycopg.Connection
     where: str
 
-    def apply(self, new: SecretValue, live: SecretValue) -> None:
+    def apply(self, new: SecretValue, document: Document) -> None:
         """Set it as a SCRAM verifier made here, so that the server's log never sees the password."""
         verifier = self.connection.pgconn.encrypt_password(
             new.reveal(), self.params.role.encode(), b"scram-sha-256"
         ).decode()
         self._alter(sql.SQL("PASSWORD {}").format(sql.Literal(verifier)))
 
-    def revoke(self, value: SecretValue, live: SecretValue) -> None:
+    def revoke(self, value: SecretValue, document: Document) -> None:
         """The password is gone since apply; the sessions that were opened with it end here."""
         self._do(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()",
             self.params.role,
         )
 
-    def disable(self) -> None:
+    def disable(self, document: Document) -> None:
         """No log-in and no password, so that it is refused like any wrong one."""
         self._alter(sql.SQL("NOLOGIN PASSWORD NULL"))
-        self.revoke(SecretValue(b""), SecretValue(b""))
+        self.revoke(document.live, document)
 
-    def enable(self) -> None:
+    def enable(self, document: Document) -> None:
         """Log-in again; the password was set by apply."""
         self._alter(sql.SQL("LOGIN"))
 

@@ -15,6 +15,7 @@ from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.plan import PlanStep
 from irflow.core.ports import Completed, Ports, StoredEvidence, Streamed, SystemClock
+from irflow.core.secret import SecretValue
 from irflow.core.severity import Severity
 from irflow.core.status import IncidentStatus
 from tests.fakes.world import NoAdapter
@@ -31,7 +32,7 @@ class FakeShell:
 
     def run(
         self, host: Host, script: str, args: Sequence[str] = (), *, timeout_s: float, fresh: bool = False,
-        max_output: int = 8 << 20, check: bool = True,
+        max_output: int = 8 << 20, check: bool = True, secret: SecretValue | None = None,
     ) -> Completed:  # fmt: skip
         assert timeout_s > 0
         self.calls.append((script, tuple(args), fresh))

@@ -22,6 +22,7 @@ from irflow.core.errors import (
 )
 from irflow.core.inventory import Host
 from irflow.core.ports import Completed, Streamed
+from irflow.core.secret import SecretValue
 
 PIECE = 1 << 16
 
@@ -76,6 +77,7 @@ class FakeShell:
         fresh: bool = False,
         max_output: int = 8 << 20,
         check: bool = True,
+        secret: SecretValue | None = None,
     ) -> Completed:
         """See core.ports.Shell.run."""
         reply = self._reply(host, script, args, timeout_s, fresh)

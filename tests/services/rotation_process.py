@@ -1,7 +1,8 @@
-"""Rotations in processes that can be killed: one warm parent, forked for each order, so that a case takes milliseconds.
+"""Rotations in processes that can be killed: a warm parent, forked for each order, so that a case takes milliseconds.
 
-An order on standard input is one JSON line: login, ref, kind, params, run, on_failure, fault (`after:POINT` or empty),
-broken (the new value never gets in). The answer: how the child ended, and what it returned or raised.
+An order on standard input is one JSON line: url, role, secret, ca, ref, kind, params, means (`hosts`: of the inventory,
+for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), broken (the new value never gets in).
+The answer: whether the child was killed, and what it returned or raised.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 from irflow.adapters.faults import Fault
 from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.ssh import SshShell
 from irflow.adapters.vault.documents import KvDocument
 from irflow.adapters.vault.session import Login, Session
 from irflow.core.errors import IrflowError
-from irflow.core.rotation import OnFailure, Rotator
+from irflow.core.inventory import Host, Inventory
+from irflow.core.rotation import Means, OnFailure, Rotator
 from irflow.core.secret import SecretRef, SecretValue
 
 
@@ -29,7 +32,7 @@ def rotate(order: dict[str, Any]) -> str:
     login = Login(order["url"], SecretRef.parse(order["role"]), SecretRef.parse(order["secret"]), Path(order["ca"]))
     session = Session(login, FileSecrets())
     module = import_module(f"irflow.adapters.targets.{order['kind']}")
-    target = module.open_target(module.Params(**order["params"]), FileSecrets())
+    target = module.open_target(module.Params(**order["params"]), _means(order["means"]))
     document = KvDocument(session, SecretRef.parse(order["ref"]))
     if order["broken"]:
         target = Broken(target, document.read().live)
@@ -37,6 +40,14 @@ def rotate(order: dict[str, Any]) -> str:
         document, target, OnFailure(order["on_failure"]), time.monotonic, lambda step, _: fault(f"after:{step}")
     )
     return str((rotator.rotate(order["run"]) if order["run"] else rotator.sweep()).result)
+
+
+def _means(given: dict[str, Any]) -> Means:
+    if "hosts" not in given:
+        return Means(FileSecrets())
+    hosts = Inventory(hosts={one["name"]: Host(**one) for one in given["hosts"]})
+    shell = SshShell(FileSecrets(), hosts)  # ends with the process
+    return Means(FileSecrets(), hosts, shell, shell)
 
 
 class Broken:

@@ -15,6 +15,7 @@ from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.journal import Anchor
 from irflow.core.model import Json
+from irflow.core.secret import SecretValue
 from irflow.core.store import Claim, Message, OutboxItem, Run, Store, Transaction
 
 if TYPE_CHECKING:
@@ -120,12 +121,14 @@ class Shell(Protocol):
         fresh: bool = False,
         max_output: int = 8 << 20,
         check: bool = True,
+        secret: SecretValue | None = None,
     ) -> Completed:
         """Stream `remote/SCRIPT` to `sh -s -- ARGS` on the host, as root (with `sudo -n` where the host says so).
 
         args: each must match `[A-Za-z0-9_@%+=:,./\\[\\]-]*`; the adapter refuses others and quotes all.
         timeout_s: wall clock for connecting and running together. fresh: over a new connection, which then
         replaces the kept one. check: raise RemoteFailed on a status other than 0, with the last lines of stderr.
+        secret: the script finds it, base64url, in its variable `secret`: in no argument and no environment.
         Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, LoginFailed (nothing was run), RemoteFailed,
         DeadlineExceeded, ConnectionLost (what was done is unknown).
         """

@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from irflow.core.errors import IrflowError, OutcomeUnknown
+from irflow.core.inventory import Host, Inventory
 from irflow.core.model import Json
-from irflow.core.secret import SecretValue
+from irflow.core.ports import Shell
+from irflow.core.secret import SecretStore, SecretValue
 
 
 class OnFailure(StrEnum):
@@ -71,6 +73,7 @@ class Staged:
 class Document:
     """All that decides about one secret. version: what a check-and-set compares. run: the last rotation that ended.
 
+    name: what it is called where it lives, its reference; versions of documents with other names do not compare.
     old: the value before, until it is proved refused. rest: fields that are not irflow's (a user name ...), kept.
     """
 
@@ -81,6 +84,7 @@ class Document:
     old: SecretValue | None = None
     disabled: bool = False
     rest: dict[str, Json] = field(default_factory=dict, repr=False)
+    name: str = ""
 
 
 class Authority(Protocol):
@@ -145,6 +149,32 @@ class Target(Protocol):
     def admits(self, value: SecretValue) -> bool:
         """Try to get in from outside, as an attacker would. An answer that is neither yes nor no raises."""
         ...
+
+
+class Logins(Protocol):
+    """Tries SSH logins, as somebody who has stolen a secret would."""
+
+    def admits(self, host: Host, user: str, value: SecretValue, kind: str, *, timeout_s: float) -> bool:
+        """Whether the host lets `user` in with it. kind: `password`, or `key` for a private key in OpenSSH's form.
+
+        Raises HostUnreachable, HostKeyUnknown, HostKeyChanged when it cannot be told, and NotOffered when the host
+        takes no secret of this kind from anybody.
+        """
+        ...
+
+
+class NotOffered(IrflowError):
+    """The host lets nobody in with secrets of this kind."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What targets are opened with. shell, logins: None where there is no SSH."""
+
+    secrets: SecretStore
+    inventory: Inventory = field(default_factory=Inventory)
+    shell: Shell | None = None
+    logins: Logins | None = None
 
 
 Passed = Callable[[str, int], object]

@@ -22,16 +22,16 @@ _LOGIN_S = 15.0
 # Answers OpenSSH's question for a password (ssh(1), SSH_ASKPASS).
 _ASK = "#!/bin/sh\nprintf '%s\\n' \"$GUESS\"\n"
 
-# Has sshd take passwords or not, and waits until it listens again.
-_PASSWORDS = """
+# Has sshd take passwords or not ($2: yes, no), and waits until it listens again.
+TAKE_PASSWORDS = """
 listens() { grep -c '^Server listening' /var/log/auth.log || :; }
 before=$(listens)
 sed -i "s/^PasswordAuthentication .*/PasswordAuthentication $2/" /etc/ssh/sshd_config
 kill -HUP "$(cat /run/sshd.pid)"
 while [ "$(listens)" -lt $((before + 2)) ]; do sleep 0.02; done
 """
-_WEAKEN = 'echo "$1:$3" | chpasswd' + _PASSWORDS
-_STRENGTHEN = 'usermod -p "*" "$1"' + _PASSWORDS
+_WEAKEN = 'echo "$1:$3" | chpasswd' + TAKE_PASSWORDS
+_STRENGTHEN = 'usermod -p "*" "$1"' + TAKE_PASSWORDS
 
 
 def weaken(lab: Lab, host: LabHost) -> None:

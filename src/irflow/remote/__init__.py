@@ -8,6 +8,7 @@ What a script may rely on, whatever the account's login shell and profile say:
   - `IRFLOW_CONNECTION`, "client_ip client_port server_ip server_port" of the SSH connection: $SSH_CONNECTION as sshd
     set it, which sudo would have taken away. Behind a jump host the client is the jump host.
 - umask 077.
+- Where the caller hands a secret over, `secret` holds it, base64url: the first line of what comes on standard input.
 - Every argument consists of `[A-Za-z0-9_@%+=:,./[]-]` alone.
 - Standard input is the script itself: a command that reads it must be given `</dev/null`.
 - Standard output comes back whole up to a cap, of standard error the last 64 KiB.

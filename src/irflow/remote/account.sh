@@ -23,7 +23,7 @@ linger_dir=/var/lib/systemd/linger
 largest=16777216 # bytes of a file that is put aside on another file system; an intruder must not fill that
 
 check_name() {
-	case $1 in '' | [!A-Za-z0-9_]* | *[!A-Za-z0-9_@.+-]* | *..*) die 64 "not the name of an account: '$1'" ;; esac
+	check_account "$1"
 	case $1 in *[!0-9]*) ;; *) die 64 "'$1' is a number, not the name of an account" ;; esac
 }
 

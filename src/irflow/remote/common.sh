@@ -18,6 +18,10 @@ number() { # name value: digits only, at most 15 of them, none of them a leading
 	case $2 in '' | *[!0-9]* | 0?* | ????????????????*) die 64 "--$1 wants a whole number, not '$2'" ;; esac
 }
 
+check_account() { # NAME
+	case $1 in '' | [!A-Za-z0-9_]* | *[!A-Za-z0-9_@.+-]* | *..*) die 64 "not the name of an account: '$1'" ;; esac
+}
+
 need_root() {
 	[ "$(id -u)" = 0 ] || die 77 "root is needed (sudo -n)"
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 
 from irflow import remote
 from irflow.core.errors import ConfigurationError
 from irflow.core.inventory import Host
+from irflow.core.secret import SecretValue
 
 _ARGUMENT = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]-]*")
 _NAME = re.compile(r"[a-z0-9_]+\.sh")
@@ -27,6 +29,13 @@ def command_line(host: Host, args: Sequence[str]) -> str:
     environment = f'PATH={PATH} LC_ALL=C TZ=UTC HOME=/root IRFLOW_CONNECTION="$SSH_CONNECTION"'
     root = "env LC_ALL=C sudo -n -- " if host.sudo else ""  # the locale: its refusals are read
     return f"umask 077; exec {root}env -i {environment} sh -s -- {words}".rstrip()
+
+
+def with_secret(script: bytes, secret: SecretValue | None) -> bytes:
+    """The script, with a secret in its variable `secret`: what comes on standard input is in no list of processes."""
+    if secret is None:
+        return script
+    return b"secret=" + base64.urlsafe_b64encode(secret.reveal()) + b"\n" + script
 
 
 def text_of(name: str) -> bytes:

@@ -18,6 +18,7 @@ from irflow.adapters.ssh.transport import PromptSocket, Transport
 from irflow.adapters.ssh.watchdog import Leash
 from irflow.core.errors import HostUnreachable, LoginFailed
 from irflow.core.inventory import Host
+from irflow.core.rotation import NotOffered
 from irflow.core.secret import SecretStore
 
 DEAD_AFTER_S = 10
@@ -99,8 +100,16 @@ class Logins:
             transport.sever()
 
 
-def log_in(host: Host, secrets: SecretStore, leash: Leash, dial: Callable[[], Stream], logins: Logins) -> Transport:
-    """Greet, check the host key, log in.
+def log_in(
+    host: Host,
+    secrets: SecretStore,
+    leash: Leash,
+    dial: Callable[[], Stream],
+    logins: Logins,
+    *,
+    password: str | None = None,
+) -> Transport:
+    """Greet, check the host key, log in with the key, or with a password where one is given.
 
     dial: makes the stream to the host's SSH port. logins: where to wait for a turn.
     Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and the secret store raise.
@@ -111,7 +120,10 @@ def log_in(host: Host, secrets: SecretStore, leash: Leash, dial: Callable[[], St
         try:
             with leash.cutting(transport.sever), logins.turn(host, transport, leash):
                 _greet(host, transport, leash)
-                _authenticate(host, transport, secrets, leash)
+                if password is None:
+                    _authenticate(host, transport, secrets, leash)
+                else:
+                    _try_password(host, transport, password, leash)
         except _HungUp:
             transport.end()
             if pause is None or leash.deadline.left() <= pause:
@@ -206,6 +218,21 @@ def _authenticate(host: Host, transport: Transport, secrets: SecretStore, leash:
             where=host.name,
             hint="Use an account that logs in with a key or certificate alone",
         )
+
+
+def _try_password(host: Host, transport: Transport, password: str, leash: Leash) -> None:
+    """Log in with a password, asked for directly or by a dialogue. Raises NotOffered when the host takes none."""
+    transport.auth_timeout = leash.left()
+    try:
+        rest = transport.auth_password(host.user, password, fallback=True)
+    except paramiko.BadAuthenticationType:
+        raise NotOffered("the host takes no passwords over SSH", where=host.name) from None
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if not isinstance(error, paramiko.AuthenticationException) or not transport.is_active():
+            raise HostUnreachable(f"the login broke off: {_words(error)}", where=host.name) from None
+        raise LoginFailed(f"the host refused the password of {host.user}", where=host.name) from None
+    if rest:
+        raise LoginFailed(f"the host wants more than a password for {host.user}", where=host.name)
 
 
 def _words(error: Exception) -> str:

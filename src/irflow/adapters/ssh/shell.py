@@ -11,9 +11,10 @@ from contextlib import ExitStack, contextmanager, suppress
 import paramiko
 
 from irflow.adapters.ssh import hostkeys
-from irflow.adapters.ssh.command import command_line, text_of
+from irflow.adapters.ssh.command import command_line, text_of, with_secret
 from irflow.adapters.ssh.exchange import NoStatus, Said, Sink, SinkFailed, TooMuchOutput, exchange
 from irflow.adapters.ssh.pool import Connection, Pool, Stale
+from irflow.adapters.ssh.trial import try_login
 from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
 from irflow.core.errors import (
     ConfigurationError,
@@ -71,10 +72,11 @@ class SshShell:
         fresh: bool = False,
         max_output: int = 8 << 20,
         check: bool = True,
+        secret: SecretValue | None = None,
     ) -> Completed:
         """See core.ports.Shell.run. More than max_output bytes of standard output end the call as ConnectionLost."""
         pieces: list[bytes] = []
-        said, seconds = self._exchange(host, script, args, timeout_s, fresh, max_output, pieces.append)
+        said, seconds = self._exchange(host, script, args, timeout_s, fresh, max_output, pieces.append, secret)
         done = Completed(said.status or 0, b"".join(pieces), said.stderr, seconds)
         if check and done.status != 0:
             tail = done.stderr.decode("utf-8", "replace").strip()[-_TAIL:] or "it said nothing on standard error"
@@ -118,16 +120,33 @@ class SshShell:
             finally:
                 done()
 
+    def admits(self, host: Host, user: str, value: SecretValue, kind: str, *, timeout_s: float) -> bool:
+        """See core.rotation.Logins. Over a connection of its own, also through jump hosts."""
+        with self._watchdog.watch(timeout_s) as leash:
+            dial, done = self._pool.dial(host, leash)
+            try:
+                return try_login(host, user, value, kind, leash, dial)
+            finally:
+                done()
+
     def close(self) -> None:
         """See core.ports.Shell.close. Calls under way end with ConnectionLost; no thread is left."""
         self._pool.close()
         self._watchdog.stop()
 
     def _exchange(
-        self, host: Host, script: str, args: Sequence[str], timeout_s: float, fresh: bool, most: int, sink: Sink
+        self,
+        host: Host,
+        script: str,
+        args: Sequence[str],
+        timeout_s: float,
+        fresh: bool,
+        most: int,
+        sink: Sink,
+        secret: SecretValue | None = None,
     ) -> tuple[Said, float]:
         """Run a script with its output going to sink; what it said, and the seconds. Raises as core.ports.Shell.run."""
-        text, line = self._scripts(script), command_line(host, args)
+        text, line = with_secret(self._scripts(script), secret), command_line(host, args)
         started = time.monotonic()
         with self._watchdog.watch(timeout_s) as leash, self._session(host, leash, fresh=fresh) as (used, channel):
             try:

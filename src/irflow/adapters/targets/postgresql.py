@@ -15,7 +15,7 @@ from pydantic import Field
 
 from irflow.core.errors import OutcomeUnknown, ServiceMissing
 from irflow.core.model import Noun
-from irflow.core.rotation import Document, SecretBusy, TargetRefused, Writer
+from irflow.core.rotation import Document, Means, SecretBusy, TargetRefused, Writer
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 KIND = "postgresql"
@@ -42,9 +42,9 @@ class Params(Noun):
     ca: str = ""
 
 
-def open_target(params: Params, store: SecretStore) -> Role:
+def open_target(params: Params, means: Means) -> Role:
     """The target that the parameters name. Nothing is connected yet."""
-    return Role(params, store)
+    return Role(params, means.secrets)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class KvDocument:
             old=SecretValue(ours["old"].encode()) if "old" in ours else None,
             disabled=ours.get("disabled", False),
             rest=fields,
+            name=str(self.ref),
         )  # fmt: skip
 
     def write(self, document: Document) -> Document:
@@ -75,7 +76,7 @@ class KvDocument:
                 path, mount_point=mount, cas_required=True, max_versions=KEPT_VERSIONS
             )
         )
-        return self.write(Document(value, 0, rest=rest))
+        return self.write(Document(value, 0, rest=rest, name=str(self.ref)))
 
     @property
     def _field(self) -> str:

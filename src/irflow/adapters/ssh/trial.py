@@ -1,0 +1,32 @@
+"""One SSH login to see whether a secret still opens an account. Nothing is run there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irflow.adapters.ssh.connect import Logins, Stream, log_in
+from irflow.adapters.ssh.watchdog import Leash
+from irflow.core.errors import LoginFailed
+from irflow.core.inventory import Host
+from irflow.core.secret import SecretRef, SecretValue
+
+
+class _One:
+    """A secret store that has one value for whoever asks."""
+
+    def __init__(self, value: SecretValue) -> None:
+        self._value = value
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        return self._value
+
+
+def try_login(host: Host, user: str, value: SecretValue, kind: str, leash: Leash, dial: Callable[[], Stream]) -> bool:
+    """See core.rotation.Logins."""
+    who = host.model_copy(update={"user": user, "certificate": None})
+    password = value.reveal().decode() if kind == "password" else None
+    try:
+        log_in(who, _One(value), leash, dial, Logins(1), password=password).end()
+    except LoginFailed:
+        return False
+    return True

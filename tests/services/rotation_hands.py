@@ -1,0 +1,109 @@
+"""Rotations as the tests order them, in processes that can be killed, and a look at what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.vault.documents import OURS, KvDocument
+from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault
+from irflow.adapters.vault.session import Session
+from irflow.core.secret import SecretRef, SecretValue
+
+WORKING = ("read", "staged", "applied", "tested", "promoted", "revoked", "refused", "cleared", "destroyed")
+FAILING = ("staged", "applied", "tested", "given_up", "withdrawn", "ended", "destroyed")
+"""The points at which a rotation can be killed, of one that works and of one whose new value never does."""
+
+
+@contextmanager
+def rotating() -> Iterator[subprocess.Popen[str]]:
+    """A process that rotates as ordered; see rotation_process."""
+    command = [sys.executable, "-m", "tests.services.rotation_process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        assert one.stdin is not None
+        assert one.stdout.readline() == "ready\n"
+        yield one
+        one.stdin.close()
+
+
+@dataclass
+class Hands:
+    """Orders rotations of one secret. first: its value at the beginning. gets_in: tries a value as an attacker would.
+
+    kind, params: the target. means: what it is opened with besides file references, as rotation_process takes it.
+    """
+
+    vault: EmbeddedVault
+    process: subprocess.Popen[str]
+    kind: str
+    params: dict[str, Any]
+    gets_in: Callable[[str], bool]
+    first: str
+    means: dict[str, Any] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        self.seen = {self.first}
+        self.path = f"test/{uuid.uuid4().hex}"
+        self.document = KvDocument(Session(self.vault.login, FileSecrets()), self.ref)
+        self.document.begin(SecretValue(self.first.encode()), {"username": "app"})
+
+    @property
+    def ref(self) -> SecretRef:
+        """Where the secret is."""
+        return SecretRef("vault", f"{MOUNT}/{self.path}", "password")
+
+    def rotate(
+        self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback"
+    ) -> dict[str, Any]:
+        """In a process of its own: `killed`, and what it `said`. Without a run it is a sweep."""
+        login = self.vault.login
+        order = {
+            "url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca),
+            "ref": str(self.ref), "kind": self.kind, "params": self.params, "means": self.means, "run": run,
+            "fault": fault and f"after:{fault}", "broken": broken, "on_failure": on_failure,
+        }  # fmt: skip
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        self.seen |= set(self.in_vault())
+        return answer
+
+    def in_vault(self) -> list[str]:
+        """Every value that Vault still has, in whatever version."""
+        kv, found = self.vault.root().secrets.kv.v2, []
+        about = kv.read_secret_metadata(self.path, mount_point=MOUNT)["data"]["versions"]
+        for version, one in about.items():
+            if not one["destroyed"]:
+                data = kv.read_secret_version(
+                    self.path, version=int(version), mount_point=MOUNT, raise_on_deleted_version=True
+                )["data"]["data"]
+                ours = data[OURS]
+                found += [data["password"], ours.get("old"), (ours.get("staged") or {}).get("new")]
+        return [one for one in found if one]
+
+    def one_works(self) -> bool:
+        """Whether any value that Vault has gets in."""
+        return any(map(self.gets_in, self.in_vault()))
+
+    def ended(self) -> str:
+        """The one value that works, which is the live one of the only version left. Fails when it is otherwise."""
+        document = self.document.read()
+        live = document.live.reveal().decode()
+        assert [one for one in self.seen if self.gets_in(one)] == [live]
+        assert not document.staged
+        assert not document.old
+        assert self.in_vault() == [live]
+        assert document.rest == {"username": "app"}
+        return live

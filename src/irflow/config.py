@@ -97,7 +97,7 @@ def _check_url(url: str) -> None:
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
         raise ValueError("the url is HTTPS, or HTTP on this machine (127.0.0.1)")
     if parts.username or parts.password:
-        raise ValueError("no password in the url: requests are signed with the key")
+        raise ValueError("no password in the url: keys and tokens go with the requests")
 
 
 class BackupSettings(Noun):
@@ -121,12 +121,42 @@ class BackupSettings(Noun):
         return self.repository.startswith(("vault:", "keyring:", "file:"))
 
 
+class VaultSettings(Noun):
+    """Where Vault is, and the AppRole that irflow logs in with.
+
+    ca: certificate of its authority, where the system does not know it. role, secret: references to the role-id and
+    the secret-id; never to Vault itself. timeout: for one call.
+    """
+
+    url: str
+    ca: Path | None = None
+    role: str = "file:keys/vault.role"
+    secret: str = "file:keys/vault.secret"  # noqa: S105 - a reference
+    timeout: Duration = parse_duration("8s")
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        _check_url(value)
+        return value.rstrip("/")
+
+    @field_validator("role", "secret")
+    @classmethod
+    def _bootstrap(cls, value: str) -> str:
+        try:
+            if SecretRef.parse(value).scheme == "vault":
+                raise ValueError("what opens Vault cannot be in Vault: use file: or keyring:")
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
 class Settings(Noun):
     """All settings, with defaults that work on one machine.
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
     prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
-    hooks: by name, what acts on hosts where SSH cannot.
+    vault: where `vault:` references are resolved. hooks: by name, what acts on hosts where SSH cannot.
     sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
     from outside notice.
     """
@@ -143,6 +173,7 @@ class Settings(Noun):
     responder: ResponderSettings = ResponderSettings()
     notify: NotifySettings = NotifySettings()
     backup: BackupSettings = BackupSettings()
+    vault: VaultSettings | None = None
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], HookSettings] = {}
     sabotage: str | None = None
 

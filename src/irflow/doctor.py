@@ -20,7 +20,8 @@ from irflow.core.inventory import Host
 from irflow.core.secret import SecretRef
 from irflow.supervisor.ports import require_free
 from irflow.supervisor.stack import web_url
-from irflow.wiring import Configuration, backup_repository, build_shell, load, open_store, secret_store
+from irflow.wiring import Configuration, backup_repository, build_shell, load, open_store
+from irflow.wiring.secrets import secret_store
 
 HOST_TIMEOUT_S = 8.0
 REPOSITORY_TIMEOUT_S = 20.0
@@ -96,7 +97,7 @@ def _backups(settings: Settings) -> Iterator[Finding]:
 
 
 def _secrets(config: Configuration) -> Iterator[Finding]:
-    store = secret_store()
+    store = secret_store(config.settings)
     wanted = {f"webhook key of {one.name}": key for one in config.sources for key in one.keys}
     wanted |= {f"SSH key of {one.name}": one.key for one in config.catalog.inventory.hosts.values()}
     for what, ref in wanted.items():

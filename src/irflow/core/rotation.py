@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from irflow.core.errors import IrflowError, OutcomeUnknown
+from irflow.core.errors import CheckFailed, IrflowError, OutcomeUnknown
 from irflow.core.inventory import Host, Inventory
 from irflow.core.model import Json
 from irflow.core.ports import Shell
@@ -231,6 +231,20 @@ class Rotator:
         with self.target.fence() as writer:
             document = self.authority.read()
             return self._finish(writer, document) or _unchanged(document)
+
+    def verify(self) -> Rotation:
+        """Prove that the live value gets in and that no rotation is under way; changes nothing.
+
+        Raises CheckFailed saying what is wrong, and what the authority and the target raise.
+        """
+        document = self.authority.read()
+        if document.staged or document.old:
+            raise CheckFailed("a rotation is under way or was cut off", hint="Finish it: irflow secrets sweep")
+        if document.disabled:
+            raise CheckFailed("the account is disabled, no value works", hint="Rotate it: irflow secrets rotate")
+        if not self.target.admits(document.live):
+            raise CheckFailed("the live value is refused", hint="Somebody changed it elsewhere: irflow secrets rotate")
+        return _unchanged(document)
 
     def _finish(self, writer: Writer, document: Document) -> Rotation | None:
         """Bring a rotation under way to its end, None without one."""

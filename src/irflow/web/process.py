@@ -6,7 +6,8 @@ import uvicorn
 
 from irflow.core.ports import SystemClock
 from irflow.web.app import create_app
-from irflow.wiring import Configuration, open_store, secret_store, waker
+from irflow.wiring import Configuration, open_store, waker
+from irflow.wiring.secrets import bootstrap_secrets
 
 
 def run_web(config: Configuration) -> None:
@@ -18,7 +19,7 @@ def run_web(config: Configuration) -> None:
             store=store,
             inventory=config.catalog.inventory,
             playbooks=tuple(config.catalog.playbooks.values()),
-            secrets=secret_store(),
+            secrets=bootstrap_secrets(),
             clock=SystemClock(),
             wake=waker(settings),
         )

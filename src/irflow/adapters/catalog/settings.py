@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import BUILT_IN, BackupSettings, HookSettings, Settings
+from irflow.config import BUILT_IN, BackupSettings, HookSettings, Settings, VaultSettings
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
 
@@ -45,7 +45,8 @@ def load_settings(home: Path) -> Settings:
         raise ConfigurationErrors(errors)
     notify = settings.notify.model_copy(update={"channels": channels})
     hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
-    return settings.model_copy(update={"notify": notify, "hooks": hooks, "backup": backup})
+    vault = settings.vault and _vault_at_home(settings.vault, home)
+    return settings.model_copy(update={"notify": notify, "hooks": hooks, "backup": backup, "vault": vault})
 
 
 def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup: BackupSettings) -> BackupSettings:
@@ -73,6 +74,16 @@ def _at_home(hook: HookSettings, home: Path) -> HookSettings:
     if key.startswith("file:"):
         key = f"file:{home / Path(key.removeprefix('file:')).expanduser()}"
     return hook.model_copy(update={"key": key, "ca": hook.ca and home / hook.ca.expanduser()})
+
+
+def _vault_at_home(vault: VaultSettings, home: Path) -> VaultSettings:
+    """With the paths of its certificate and of `file:` references made absolute, from home."""
+    found: dict[str, object] = {"ca": vault.ca and home / vault.ca.expanduser()}
+    for name in ("role", "secret"):
+        text: str = getattr(vault, name)
+        if text.startswith("file:"):
+            found[name] = f"file:{home / Path(text.removeprefix('file:')).expanduser()}"
+    return vault.model_copy(update=found)
 
 
 def _reference(

@@ -10,6 +10,7 @@ import datetime
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -124,6 +125,7 @@ class EmbeddedVault:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)},
             )  # fmt: skip
+        (self.home / "pid").write_text(str(self.process.pid))
         try:
             self._wait()
             self.unseal()
@@ -203,6 +205,30 @@ class EmbeddedVault:
                 log = (self.home / "server.log").read_text(errors="replace")[-1500:]
                 raise ServiceMissing(f"the embedded Vault {what}: {log}", where=str(self.home))
             time.sleep(0.02)
+
+
+def running_pid(home: Path) -> int | None:
+    """The process that serves this folder, None when there is none."""
+    try:
+        pid = int((home / "pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if f"-config={home / 'server.hcl'}".encode() in command else None
+
+
+def end(home: Path) -> bool:
+    """Stop the server of this folder, whoever started it; False when there was none. Raises ServiceMissing."""
+    pid = running_pid(home)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while running_pid(home) is not None:
+        if time.monotonic() > deadline:
+            raise ServiceMissing(f"the embedded Vault, process {pid}, does not end", where=str(home))
+        time.sleep(0.02)
+    return True
 
 
 @contextlib.contextmanager

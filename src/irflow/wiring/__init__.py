@@ -8,9 +8,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ulid import ULID
 
@@ -33,7 +33,6 @@ from irflow.adapters.hooks import ConfiguredHooks, strangers
 from irflow.adapters.journal_sql import SqlStore, hearing, verify_all, verify_incident
 from irflow.adapters.journal_sql import open_store as open_sql
 from irflow.adapters.own_machine import mark_own
-from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.templates import SandboxExpressions, TemplateDocuments
 from irflow.adapters.wake import wake
 from irflow.config import Settings
@@ -43,11 +42,16 @@ from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowError, UsageError
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
-from irflow.core.ports import Channel, FlowStarter, Ports, Shell, SystemClock
-from irflow.core.secret import SecretRef, SecretStore
+from irflow.core.ports import Channel, FlowStarter, Ports, SystemClock
+from irflow.core.secret import SecretRef
+from irflow.core.secret_inventory import SecretInventory
 from irflow.intake.source import Source
 from irflow.sabotage import sabotaged
 from irflow.shipped import shipped
+from irflow.wiring.secrets import secret_store
+
+if TYPE_CHECKING:
+    from irflow.adapters.ssh import SshShell
 
 T = TypeVar("T")
 
@@ -65,6 +69,7 @@ class Configuration:
     catalog: LoadedCatalog
     operators: tuple[Operator, ...]
     sources: tuple[Source, ...]
+    secrets: SecretInventory = field(default_factory=SecretInventory)
 
 
 def load(home: Path) -> Configuration:
@@ -101,10 +106,11 @@ def load(home: Path) -> Configuration:
         ),
         none,
     )
+    secrets = read(lambda: _secrets(home, inventory), SecretInventory())
     errors.extend(strangers(settings.hooks, inventory) if inventory.hosts else ())
     if errors:
         raise ConfigurationErrors(errors)
-    return Configuration(settings, catalog, operators, sources)
+    return Configuration(settings, catalog, operators, sources, secrets)
 
 
 def dry_plans(config: Configuration) -> list[tuple[str, str, int]]:
@@ -118,6 +124,17 @@ def dry_plans(config: Configuration) -> list[tuple[str, str, int]]:
         raise ConfigurationErrors(list(errors.values()))
     steps = {(one.playbook, one.phase.value): len(one.plan.steps) if one.plan else 0 for one in rehearsals}
     return [(playbook, phase, count) for (playbook, phase), count in steps.items()]
+
+
+def _secrets(home: Path, inventory: Inventory) -> SecretInventory:
+    """What secrets.yaml says. Only then the libraries of the targets are loaded."""
+    path = home / "secrets.yaml"
+    if not path.exists():
+        return SecretInventory()
+    from irflow.adapters.catalog.secrets import load_secrets
+    from irflow.adapters.targets import kinds
+
+    return load_secrets(path, kinds(), inventory)
 
 
 def _sources(home: Path) -> tuple[Source, ...]:
@@ -162,21 +179,18 @@ def anchors(settings: Settings) -> SignedAnchors:
     return open_anchors(settings.state, settings.home / "anchors")
 
 
-def secret_store() -> SecretStore:
-    """What turns references into values."""
-    return FileSecrets()
-
-
-def build_shell(config: Configuration) -> Shell:
+def build_shell(config: Configuration) -> SshShell:
     """SSH to the inventory's hosts. Imported late: the web process never gets here and holds no SSH at all."""
     from irflow.adapters.ssh import SshShell
 
-    return SshShell(secret_store(), config.catalog.inventory, parallel=config.settings.responder.parallel)
+    return SshShell(
+        secret_store(config.settings), config.catalog.inventory, parallel=config.settings.responder.parallel
+    )
 
 
 def backup_repository(settings: Settings) -> ResticBackups:
     """Where `backup.emergency` saves to. Nothing is opened or made before the first use."""
-    store, backup = secret_store(), settings.backup
+    store, backup = secret_store(settings), settings.backup
     password = backup.password or f"file:{settings.backup_password_file}"
 
     def location() -> bytes:
@@ -247,7 +261,7 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
             FileDocumentStore(settings.documents),
             documents(settings.home),
             config.catalog.expressions,
-            ConfiguredHooks(settings.hooks, secret_store()),
+            ConfiguredHooks(settings.hooks, secret_store(settings)),
             backup_repository(settings),
         )
         engine = Engine(
@@ -285,7 +299,7 @@ def notification_channel(settings: Settings) -> Channel:
     """How people are told."""
     from irflow.adapters.notify import AppriseChannel
 
-    return AppriseChannel(settings.notify.channels, secret_store(), timeout_s=settings.notify.timeout_s)
+    return AppriseChannel(settings.notify.channels, secret_store(settings), timeout_s=settings.notify.timeout_s)
 
 
 def waker(settings: Settings) -> Callable[[], None]:

@@ -1,0 +1,59 @@
+"""secrets.yaml: the secrets that irflow looks after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from irflow.adapters.catalog.model import suggestion, validate
+from irflow.adapters.catalog.named import load_named
+from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
+from irflow.core.errors import ConfigurationError, ConfigurationErrors
+from irflow.core.inventory import Inventory
+from irflow.core.model import Noun
+from irflow.core.secret_inventory import ManagedSecret, SecretInventory
+
+
+def load_secrets(path: Path, kinds: Mapping[str, type[Noun]], inventory: Inventory) -> SecretInventory:
+    """Read `secrets: {NAME: {...}}`. kinds: by kind of target, what it wants to know.
+
+    Raises ConfigurationErrors with every mistake at its line: unknown kinds, hosts and names, circles.
+    """
+    found = SecretInventory(secrets=load_named(path, "secrets", ManagedSecret))
+    file, errors = read_yaml(path), list[ConfigurationError]()
+    for name, one in found.secrets.items():
+        errors += _target(file, one, kinds, inventory)
+        for number, other in enumerate(one.after):
+            if other not in found.secrets:
+                hint = suggestion(other, found.secrets)
+                errors.append(file.error(f"no secret {other!r}", "secrets", name, "after", number, hint=hint))
+            elif found.secrets[other].own and not one.own:
+                said = f"{other!r} is irflow's own and comes last"
+                errors.append(file.error(said, "secrets", name, "after", number, hint="Take it away"))
+    if not errors:
+        try:
+            found.order(found.secrets)
+        except ConfigurationError as error:
+            errors.append(file.error(error.message, "secrets", hint=error.hint))
+    if errors:
+        raise ConfigurationErrors(errors)
+    return found
+
+
+def _target(
+    file: YamlFile, one: ManagedSecret, kinds: Mapping[str, type[Noun]], inventory: Inventory
+) -> list[ConfigurationError]:
+    at = ("secrets", one.name, "target")
+    params = {key: value for key, value in one.target.items() if key != "kind"}
+    if one.kind not in kinds:
+        return [file.error(f"no target of kind {one.kind!r}", *at, "kind", hint=suggestion(one.kind, kinds))]
+    try:
+        checked = validate(file, kinds[one.kind], params, under=at)
+    except ConfigurationErrors as wrong:
+        return list(wrong.errors)
+    account = getattr(checked, "account", None)  # of a host of the inventory
+    host = getattr(checked, "host", None)
+    if account is not None and host not in inventory.hosts:
+        hint = suggestion(str(host), inventory.hosts)
+        return [file.error(f"no host {host!r} in the inventory", *at, "host", hint=hint)]
+    return []

@@ -1,0 +1,230 @@
+"""`irflow secrets`: what irflow looks after in Vault; replace it, finish what a crash left, prove what is live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from irflow.cli.output import configuration, dump, progress, say, short, table
+from irflow.cli.person import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from irflow.core.rotation import Rotation, Rotator
+    from irflow.core.secret_inventory import ManagedSecret
+    from irflow.rotations import Done
+    from irflow.wiring import Configuration
+
+app = typer.Typer(no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As in secrets.yaml; all without any.")]
+Parallel = Annotated[int, typer.Option(min=1, max=64, help="So many at once.")]
+Run = Annotated[str, typer.Option("--run", metavar="ID", help="Go on with a rotation that was cut off.")]
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the secrets that irflow looks after; no value is read. Example: irflow secrets list --json"""
+    secrets = _configured().secrets.secrets
+    rows = [_row(one) for one in secrets.values()]
+    if json:
+        dump(rows)
+        return
+    table(
+        "", ("name", "kind", "reference", "owner", "after", "read by", "if it fails"),
+        [
+            (one["name"], one["kind"], one["reference"], one["owner"] or "-", ", ".join(one["after"]) or "-",
+             ", ".join(one["dependants"]) or "-", one["on_failure"])
+            for one in rows
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def put(name: Annotated[str, typer.Argument(metavar="NAME", help="As in secrets.yaml.")]) -> None:
+    """Give Vault the first value of a secret, from standard input; what is there already is never replaced.
+
+    Example: irflow secrets put shop-db < password.txt
+    """
+    import sys
+
+    from irflow.core.errors import UsageError
+    from irflow.core.secret import SecretValue
+    from irflow.wiring.secrets import secret_document
+
+    config = _configured()
+    one = config.secrets.get(name)
+    if sys.stdin.isatty():
+        raise UsageError("the value comes on standard input", hint=f"irflow secrets put {name} < FILE")
+    value = sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r")
+    if not value:
+        raise UsageError("the value is empty", hint="Nothing was written")
+    written = secret_document(config.settings, one).begin(SecretValue(value), {})
+    say(f"{one.reference} is version {written.version}")
+
+
+@app.command()
+def plan(names: Names = None, json: Json = False) -> None:
+    """Show in which order they would be replaced, and who is refused meanwhile. Example: irflow secrets plan shop-db"""
+    config = _configured()
+    chosen = _chosen(config, names)
+    groups = config.secrets.order(chosen)
+    with _rotators(config) as rotator:
+        overlap = {name: rotator(config.secrets.get(name)).target.overlap for name in chosen}
+    if json:
+        dump([[{"name": name, "overlap": overlap[name]} for name in group] for group in groups])
+        return
+    table(
+        "", ("name", "step", "kind", "readers of the document meanwhile"),
+        [
+            (name, number, config.secrets.get(name).kind, "served" if overlap[name] else "refused for a moment")
+            for number, group in enumerate(groups, 1) for name in group
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def rotate(names: Names = None, run: Run = "", parallel: Parallel = 8, json: Json = False) -> None:
+    """Replace the named secrets, and prove that the new values work and the old ones are dead.
+
+    Example: irflow secrets rotate shop-db shop-cache
+    """
+    from irflow.core.errors import UsageError
+
+    if not names:
+        raise UsageError("no secret is named", hint="Name some, or use: irflow secrets rotate-all")
+    _rotate(names, run, parallel, json=json)
+
+
+@app.command("rotate-all")
+def rotate_all(run: Run = "", parallel: Parallel = 8, json: Json = False) -> None:
+    """Replace every secret, irflow's own last. Example: irflow secrets rotate-all"""
+    _rotate(None, run, parallel, json=json)
+
+
+@app.command()
+def sweep(names: Names = None, parallel: Parallel = 8, json: Json = False) -> None:
+    """Finish what a crash left half done; begins nothing. Example: irflow secrets sweep"""
+    _work(names, lambda rotator: rotator.sweep(), parallel, json=json)
+
+
+@app.command()
+def verify(names: Names = None, parallel: Parallel = 8, json: Json = False) -> None:
+    """Log in with every live value, and see that no rotation is under way. Exit 1 when one does not work.
+
+    Example: irflow secrets verify
+    """
+    from irflow.core.rotation import Result
+
+    def check(rotator: Rotator) -> Rotation:
+        return rotator.verify()
+
+    _work(names, check, parallel, json=json, words={str(Result.UNCHANGED): "works"})
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def _rotate(names: Sequence[str] | None, run: str, parallel: int, *, json: bool) -> None:
+    from ulid import ULID
+
+    run = run or str(ULID())
+    progress(f"run {run}; if this is cut off: --run {run} goes on with it")
+    _work(names, lambda rotator: rotator.rotate(run), parallel, json=json)
+
+
+def _work(
+    names: Sequence[str] | None, do: Callable[[Rotator], Rotation], parallel: int, *, json: bool,
+    words: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Do it for each, with a bar while it lasts; ends with the exit code for the results."""
+    from irflow.rotations import each
+
+    config = _configured()
+    chosen = _chosen(config, names)
+    with _rotators(config) as rotator, _bar(len(chosen)) as report:
+        ended = each(config.secrets, chosen, lambda one: do(rotator(one)), report=report, parallel=parallel)
+    _told(ended, words or {}, json=json)
+
+
+def _configured() -> Configuration:
+    from irflow.core.errors import ConfigurationError
+
+    config = configuration()
+    if not config.secrets.secrets:
+        raise ConfigurationError(
+            "no secrets are named", where="secrets.yaml", hint="See secrets/README.md for its form"
+        )
+    return config
+
+
+def _chosen(config: Configuration, names: Sequence[str] | None) -> list[str]:
+    return [config.secrets.get(name).name for name in dict.fromkeys(names or config.secrets.secrets)]
+
+
+@contextmanager
+def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotator]]:
+    from irflow.wiring.rotators import open_rotators
+
+    with open_rotators(config) as rotator:
+        yield rotator
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Done], None]]:
+    """A bar on a terminal; elsewhere a line for each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: progress(f"{done.name}: {done.result} ({done.seconds:.1f} s)")
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as drawn:
+        task = drawn.add_task("secrets", total=total)
+        yield lambda done: drawn.update(task, advance=1, description=done.name)
+
+
+def _row(one: ManagedSecret) -> dict[str, Any]:
+    return {
+        "name": one.name, "kind": one.kind, "reference": one.reference, "owner": one.owner, "after": one.after,
+        "dependants": one.dependants, "own": one.own, "on_failure": str(one.on_failure),
+    }  # fmt: skip
+
+
+def _told(ended: Sequence[Done], words: dict[str, str], *, json: bool) -> None:
+    """Each result; ends with exit code 1 when none is good, 4 when some are not."""
+    if json:
+        dump([_result(one, words) for one in ended])
+    else:
+        table(
+            "", ("name", "result", "seconds", "refused for", "why"),
+            [
+                (one.name, words.get(one.result, one.result), f"{one.seconds:.2f}",
+                 f"{one.rotation.gap_s * 1000:.0f} ms" if one.rotation and one.rotation.gap_s is not None else "-",
+                 short(str(one.error), 200) if one.error else "-")
+                for one in ended
+            ],
+        )  # fmt: skip
+    bad = [one for one in ended if not one.good]
+    for one in bad:
+        if one.rotation and str(one.rotation.result) == "rolled back":
+            progress(f"{one.name}: the value from before works again, although somebody else may know it")
+    if not json:
+        say(f"{len(ended) - len(bad)} of {len(ended)} done")
+    if bad:
+        raise typer.Exit(1 if len(bad) == len(ended) else 4)
+
+
+def _result(one: Done, words: dict[str, str]) -> dict[str, Any]:
+    found = one.rotation
+    return {
+        "name": one.name, "result": words.get(one.result, one.result), "seconds": round(one.seconds, 3),
+        "gap_s": found.gap_s if found else None, "version": found.after if found else None,
+        "error": str(one.error) if one.error else None,
+    }  # fmt: skip

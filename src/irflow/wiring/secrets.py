@@ -1,0 +1,72 @@
+"""Where references lead: files, and Vault once one is resolved."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.secret_references import References
+from irflow.config import Settings
+from irflow.core.errors import ConfigurationError
+from irflow.core.secret import SecretRef, SecretStore, SecretValue
+from irflow.core.secret_inventory import ManagedSecret
+
+if TYPE_CHECKING:
+    from irflow.adapters.vault.documents import KvDocument
+    from irflow.adapters.vault.session import Session
+
+
+def secret_store(settings: Settings) -> SecretStore:
+    """What turns references into values."""
+    return References({"file": FileSecrets(), **({"vault": _Vault(settings)} if settings.vault else {})})
+
+
+def bootstrap_secrets() -> SecretStore:
+    """What resolves references that must not lead to Vault: of its login, and of the process that faces the network."""
+    return References({"file": FileSecrets()})
+
+
+class _Vault:
+    """`vault:` references; the library is loaded, and the login made, when the first is resolved."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._store: SecretStore | None = None
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        """See core.secret.SecretStore."""
+        with self._lock:
+            if self._store is None:
+                from irflow.adapters.vault.documents import VaultSecrets
+
+                self._store = VaultSecrets(vault_session(self._settings))
+        return self._store.resolve(ref)
+
+
+def vault_session(settings: Settings) -> Session:
+    """A login to Vault, made at the first call. Raises ConfigurationError without `vault` in irflow.yaml."""
+    from irflow.adapters.vault.session import Login, Session
+
+    vault = settings.vault
+    if vault is None:
+        raise ConfigurationError(
+            "irflow.yaml names no Vault", where="irflow.yaml",
+            hint="Write vault: {url: https://...}; to try things out: irflow vault up",
+        )  # fmt: skip
+    login = Login(
+        vault.url,
+        SecretRef.parse(vault.role),
+        SecretRef.parse(vault.secret),
+        vault.ca,
+        int(vault.timeout.total_seconds()),
+    )
+    return Session(login, bootstrap_secrets())
+
+
+def secret_document(settings: Settings, one: ManagedSecret) -> KvDocument:
+    """Where one secret of secrets.yaml lives."""
+    from irflow.adapters.vault.documents import KvDocument
+
+    return KvDocument(vault_session(settings), one.ref)

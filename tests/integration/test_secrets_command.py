@@ -1,0 +1,211 @@
+"""`irflow secrets` and `irflow vault` as people type them, on a real Vault, database and host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from irflow.drill.installation import install
+from irflow.lab.lab import Lab
+from irflow.lab.model import Level
+from tests.cli.conftest import Done, run
+from tests.services.on_host import on
+from tests.services.postgres import PostgresServer, running_postgres
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An installation that looks after the secrets of a shop."""
+
+    home: Path
+    lab: Lab
+    postgres: PostgresServer
+
+    def irflow(self, *arguments: str, stdin: str | None = None) -> Done:
+        if stdin is None:
+            return run(self.home, *arguments)
+        done = subprocess.run(
+            [sys.executable, "-m", "irflow", "--home", str(self.home), *arguments],
+            input=stdin, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def gets_in(self, role: str, password: str) -> bool:
+        try:
+            psycopg.connect(host=str(self.postgres.socket), dbname="postgres", user=role, password=password).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def edit(self, change: Any) -> None:
+        path = self.home / "secrets.yaml"
+        data = json.loads(path.read_text())
+        change(data["secrets"])
+        path.write_text(json.dumps(data))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab.up(1, tmp_path_factory.mktemp("lab") / "run", level=Level.ROOT) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as one:
+        (one.data / "pg_hba.conf").write_text("local all irflow trust\nlocal all all scram-sha-256\n")
+        one.execute("SELECT pg_reload_conf()")
+        for role in ("shop", "report"):
+            one.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'stolen-{role}'")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory: pytest.TempPathFactory, lab: Lab) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("site") / "home"
+    install(home, lab)
+    up = run(home, "vault", "up", "--json")
+    assert up.code == 0, up.err
+    settings = json.loads((home / "irflow.yaml").read_text())
+    (home / "irflow.yaml").write_text(json.dumps(settings | {"vault": up.json}))
+    yield home
+    assert run(home, "vault", "down").out == "stopped\n"
+    assert run(home, "vault", "status").code == 7
+
+
+@pytest.fixture(scope="module")
+def desk(vault: Path, lab: Lab, postgres: PostgresServer) -> Desk:
+    (vault / "keys" / "admin").write_text("not asked for")
+    (vault / "keys" / "admin").chmod(0o600)
+    on(lab, lab.hosts[0], "chpasswd", b"alice:stolen-alice\n")
+
+    def role(name: str) -> dict[str, Any]:
+        return {
+            "kind": "postgresql", "host": str(postgres.socket), "role": name, "admin": "irflow",
+            "admin_secret": f"file:{vault / 'keys' / 'admin'}",
+        }  # fmt: skip
+
+    secrets = {
+        "shop-db": {"reference": "vault:irflow/shop/db#password", "target": role("shop"), "owner": "shop"},
+        "report-db": {
+            "reference": "vault:irflow/report/db#password", "target": role("report"), "after": ["shop-db"],
+        },
+        "alice": {
+            "reference": "vault:irflow/web-1/alice#password",
+            "target": {"kind": "unix_password", "host": "web-1", "account": "alice"}, "dependants": ["alice"],
+        },
+    }  # fmt: skip
+    (vault / "secrets.yaml").write_text(json.dumps({"secrets": secrets}))
+    made = Desk(vault, lab, postgres)
+    for name, value in (("shop-db", "stolen-shop"), ("report-db", "stolen-report"), ("alice", "stolen-alice")):
+        put = made.irflow("secrets", "put", name, stdin=value + "\n")
+        assert put.code == 0, put.err
+        assert value not in put.out + put.err
+    return made
+
+
+def test_the_secrets_are_listed_with_where_they_are_and_no_value_is_read(desk: Desk) -> None:
+    listed = desk.irflow("secrets", "list", "--json").json
+    assert [one["name"] for one in listed] == ["shop-db", "report-db", "alice"]
+    assert "vault:irflow/shop/db#password" in desk.irflow("secrets", "list").out
+
+
+def test_what_is_in_vault_already_is_never_replaced_by_put(desk: Desk) -> None:
+    again = desk.irflow("secrets", "put", "shop-db", stdin="mine\n")
+    assert again.code != 0
+    assert "somebody else changed it" in again.err
+
+
+def test_the_plan_says_the_order_and_who_is_refused_meanwhile(desk: Desk) -> None:
+    groups = desk.irflow("secrets", "plan", "--json").json
+    assert [[one["name"] for one in group] for group in groups] == [["alice", "shop-db"], ["report-db"]]
+    assert not any(one["overlap"] for group in groups for one in group)
+
+
+def test_after_all_were_rotated_the_stolen_values_are_dead_and_vaults_work(desk: Desk) -> None:
+    assert desk.gets_in("shop", "stolen-shop")
+    done = desk.irflow("secrets", "rotate-all", "--run", "one", "--json")
+    assert done.code == 0, done.err
+    assert {one["name"]: one["result"] for one in done.json} == dict.fromkeys(
+        ("shop-db", "report-db", "alice"), "rotated"
+    )
+    assert all(one["gap_s"] > 0 for one in done.json)
+    assert not desk.gets_in("shop", "stolen-shop")
+    assert not desk.gets_in("report", "stolen-report")
+    assert [one["result"] for one in desk.irflow("secrets", "verify", "--json").json] == ["works"] * 3
+    again = desk.irflow("secrets", "rotate-all", "--run", "one", "--json")
+    assert {one["result"] for one in again.json} == {"unchanged"}
+
+
+def test_a_live_value_that_somebody_changed_elsewhere_does_not_verify(desk: Desk) -> None:
+    desk.postgres.execute("ALTER ROLE shop PASSWORD 'elsewhere'")
+    found = desk.irflow("secrets", "verify", "shop-db")
+    assert found.code == 1
+    assert "the live value is refused" in found.out
+    assert desk.irflow("secrets", "rotate", "shop-db").code == 0
+    assert not desk.gets_in("shop", "elsewhere")
+    assert desk.irflow("secrets", "verify").code == 0
+
+
+def test_what_waits_for_one_that_fails_is_not_tried_and_the_exit_code_says_so(desk: Desk) -> None:
+    desk.postgres.execute("ALTER ROLE shop RENAME TO gone")
+    try:
+        done = desk.irflow("secrets", "rotate-all", "--json")
+    finally:
+        desk.postgres.execute("ALTER ROLE gone RENAME TO shop")
+    assert done.code == 4
+    assert {one["name"]: one["result"] for one in done.json}["report-db"] == "not tried"
+    assert {one["name"]: one["result"] for one in done.json}["alice"] == "rotated"
+
+
+def test_a_sweep_finds_nothing_to_finish(desk: Desk) -> None:
+    assert desk.irflow("secrets", "rotate", "shop-db").code in (0, 1)
+    desk.irflow("secrets", "sweep")
+    assert {one["result"] for one in desk.irflow("secrets", "sweep", "--json").json} == {"unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda secrets: secrets["alice"]["target"].update(host="web-9"), "no host 'web-9' in the inventory"),
+        (lambda secrets: secrets["alice"]["target"].update(kind="unix_pasword"), "Did you mean 'unix_password'?"),
+        (lambda secrets: secrets["alice"]["target"].pop("account"), "'account' is missing"),
+        (lambda secrets: secrets["alice"].update(after=["shopdb"]), "Did you mean 'shop-db'?"),
+        (lambda secrets: secrets["shop-db"].update(after=["report-db"]), "secrets wait for each other"),
+        (lambda secrets: secrets["alice"].update(reference="vault:irflow/alice"), "vault:MOUNT/path#field"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_at_its_line(desk: Desk, change: Any, said: str) -> None:
+    before = (desk.home / "secrets.yaml").read_text()
+    desk.edit(change)
+    try:
+        done = desk.irflow("check")
+    finally:
+        (desk.home / "secrets.yaml").write_text(before)
+    assert done.code == 6
+    assert said in done.err
+    assert "secrets.yaml:" in done.err
+
+
+def test_a_sealed_vault_is_named_and_nothing_is_changed(desk: Desk) -> None:
+    from irflow.adapters.vault.embedded import EmbeddedVault
+
+    vault = EmbeddedVault(desk.home / "vault", int((desk.home / "vault" / "port").read_text()))
+    vault.root().sys.seal()
+    try:
+        done = desk.irflow("secrets", "rotate", "shop-db")
+    finally:
+        vault.unseal()
+    assert done.code == 1
+    assert "Vault is sealed" in done.out
+    assert desk.irflow("secrets", "verify", "shop-db").code == 0

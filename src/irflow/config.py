@@ -121,6 +121,28 @@ class BackupSettings(Noun):
         return self.repository.startswith(("vault:", "keyring:", "file:"))
 
 
+class KeyringSettings(Noun):
+    """Which keyring `keyring:` references mean: never one that happens to be there.
+
+    backend: `encrypted-file`, irflow's own, or `secretservice`, `kwallet`. file: where irflow's own is. key: reference
+    to its master key, a file or a systemd credential.
+    """
+
+    backend: str = "encrypted-file"
+    file: Path = Path("keys/keyring")
+    key: str = "file:keys/keyring.key"
+
+    @field_validator("key")
+    @classmethod
+    def _bootstrap(cls, value: str) -> str:
+        try:
+            if SecretRef.parse(value).scheme != "file":
+                raise ValueError("what opens the keyring is a file, or a systemd credential: file:keys/keyring.key")
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
 class VaultSettings(Noun):
     """Where Vault is, and the AppRole that irflow logs in with.
 
@@ -156,7 +178,8 @@ class Settings(Noun):
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
     prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
-    vault: where `vault:` references are resolved. hooks: by name, what acts on hosts where SSH cannot.
+    vault, keyring: where references to them are resolved.
+    hooks: by name, what acts on hosts where SSH cannot.
     sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
     from outside notice.
     """
@@ -174,6 +197,7 @@ class Settings(Noun):
     notify: NotifySettings = NotifySettings()
     backup: BackupSettings = BackupSettings()
     vault: VaultSettings | None = None
+    keyring: KeyringSettings | None = None
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], HookSettings] = {}
     sabotage: str | None = None
 

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from irflow import __version__
-from irflow.cli import decide, drill, hosts, incidents, lab, leases, records, run, secrets, services, setup, undo, vault
+from irflow.cli import (
+    decide,
+    drill,
+    hosts,
+    incidents,
+    keyring,
+    lab,
+    leases,
+    records,
+    run,
+    secrets,
+    services,
+    setup,
+    undo,
+    vault,
+)
 from irflow.cli.output import HOME, fail
 
 app = typer.Typer(
@@ -52,6 +67,7 @@ app.add_typer(incidents.app, name="incidents", help="List, show and annotate inc
 app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
 app.add_typer(leases.app, name="leases", help="What is in force where, and until when.")
 app.add_typer(secrets.app, name="secrets", help="Secrets in Vault: replace them, and prove that the old ones are dead.")
+app.add_typer(keyring.app, name="keyring", help="Secrets in an encrypted file, for servers without a keyring.")
 app.add_typer(vault.app, name="vault", help="A Vault of irflow's own, to try things out; not for production.")
 app.add_typer(records.evidence, name="evidence", help="List and verify evidence.")
 app.add_typer(records.journal, name="journal", help="Verify and export the journal.")

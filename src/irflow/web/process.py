@@ -19,7 +19,7 @@ def run_web(config: Configuration) -> None:
             store=store,
             inventory=config.catalog.inventory,
             playbooks=tuple(config.catalog.playbooks.values()),
-            secrets=bootstrap_secrets(),
+            secrets=bootstrap_secrets(settings),
             clock=SystemClock(),
             wake=waker(settings),
         )

@@ -3,28 +3,61 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.secret_references import References
-from irflow.config import Settings
+from irflow.config import KeyringSettings, Settings
 from irflow.core.errors import ConfigurationError
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 from irflow.core.secret_inventory import ManagedSecret
 
 if TYPE_CHECKING:
+    from irflow.adapters.keyring.secrets import Backend
     from irflow.adapters.vault.documents import KvDocument
     from irflow.adapters.vault.session import Session
 
 
 def secret_store(settings: Settings) -> SecretStore:
     """What turns references into values."""
-    return References({"file": FileSecrets(), **({"vault": _Vault(settings)} if settings.vault else {})})
+    return References({**_bootstrap(settings), **({"vault": _Vault(settings)} if settings.vault else {})})
 
 
-def bootstrap_secrets() -> SecretStore:
+def bootstrap_secrets(settings: Settings) -> SecretStore:
     """What resolves references that must not lead to Vault: of its login, and of the process that faces the network."""
-    return References({"file": FileSecrets()})
+    return References(_bootstrap(settings))
+
+
+def _bootstrap(settings: Settings) -> dict[str, SecretStore]:
+    return {"file": FileSecrets(), **({"keyring": _Keyring(settings.keyring)} if settings.keyring else {})}
+
+
+class _Keyring:
+    """`keyring:` references; the library is loaded when the first is resolved."""
+
+    def __init__(self, settings: KeyringSettings) -> None:
+        self._settings = settings
+
+    def resolve(self, ref: SecretRef) -> SecretValue:
+        """See core.secret.SecretStore."""
+        from irflow.adapters.keyring.secrets import KeyringSecrets
+
+        return KeyringSecrets(open_keyring(self._settings)).resolve(ref)
+
+
+@cache
+def open_keyring(settings: KeyringSettings) -> Backend:
+    """The keyring that irflow.yaml names. Raises ConfigurationError, ServiceMissing."""
+    from irflow.adapters.keyring.secrets import open_backend
+
+    key = SecretRef.parse(settings.key)
+    return open_backend(settings.backend, settings.file, lambda: file_secret(key))
+
+
+def file_secret(ref: SecretRef) -> SecretValue:
+    """The value in a file. Raises ConfigurationError."""
+    return FileSecrets().resolve(ref)
 
 
 class _Vault:
@@ -62,7 +95,7 @@ def vault_session(settings: Settings) -> Session:
         vault.ca,
         int(vault.timeout.total_seconds()),
     )
-    return Session(login, bootstrap_secrets())
+    return Session(login, bootstrap_secrets(settings))
 
 
 def secret_document(settings: Settings, one: ManagedSecret) -> KvDocument:

@@ -46,7 +46,12 @@ def load_settings(home: Path) -> Settings:
     notify = settings.notify.model_copy(update={"channels": channels})
     hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
     vault = settings.vault and _vault_at_home(settings.vault, home)
-    return settings.model_copy(update={"notify": notify, "hooks": hooks, "backup": backup, "vault": vault})
+    keyring = settings.keyring and settings.keyring.model_copy(
+        update={"file": home / settings.keyring.file.expanduser(), "key": _file_at_home(settings.keyring.key, home)}
+    )
+    return settings.model_copy(
+        update={"notify": notify, "hooks": hooks, "backup": backup, "vault": vault, "keyring": keyring}
+    )
 
 
 def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup: BackupSettings) -> BackupSettings:
@@ -78,12 +83,18 @@ def _at_home(hook: HookSettings, home: Path) -> HookSettings:
 
 def _vault_at_home(vault: VaultSettings, home: Path) -> VaultSettings:
     """With the paths of its certificate and of `file:` references made absolute, from home."""
-    found: dict[str, object] = {"ca": vault.ca and home / vault.ca.expanduser()}
-    for name in ("role", "secret"):
-        text: str = getattr(vault, name)
-        if text.startswith("file:"):
-            found[name] = f"file:{home / Path(text.removeprefix('file:')).expanduser()}"
-    return vault.model_copy(update=found)
+    return vault.model_copy(
+        update={
+            "ca": vault.ca and home / vault.ca.expanduser(),
+            "role": _file_at_home(vault.role, home),
+            "secret": _file_at_home(vault.secret, home),
+        }
+    )
+
+
+def _file_at_home(text: str, home: Path) -> str:
+    """A reference, made absolute from home where it is one to a file."""
+    return f"file:{home / Path(text.removeprefix('file:')).expanduser()}" if text.startswith("file:") else text
 
 
 def _reference(

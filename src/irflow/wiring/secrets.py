@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from irflow.adapters.secret_files import FileSecrets
@@ -43,10 +43,14 @@ class _Keyring:
         """See core.secret.SecretStore."""
         from irflow.adapters.keyring.secrets import KeyringSecrets
 
-        return KeyringSecrets(open_keyring(self._settings)).resolve(ref)
+        return KeyringSecrets(self._backend).resolve(ref)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        """Opened once: stretching the master key takes 0.1 s."""
+        return open_keyring(self._settings)
 
 
-@cache
 def open_keyring(settings: KeyringSettings) -> Backend:
     """The keyring that irflow.yaml names. Raises ConfigurationError, ServiceMissing."""
     from irflow.adapters.keyring.secrets import open_backend

@@ -11,13 +11,13 @@ import json
 import os
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from irflow.adapters.faults import Fault
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.ssh import SshShell
+from irflow.adapters.targets import kinds, open_target
 from irflow.adapters.vault.documents import KvDocument
 from irflow.adapters.vault.session import Login, Session
 from irflow.core.errors import IrflowError
@@ -31,8 +31,7 @@ def rotate(order: dict[str, Any]) -> str:
     fault = Fault(order["fault"]) if order["fault"] else lambda point: None
     login = Login(order["url"], SecretRef.parse(order["role"]), SecretRef.parse(order["secret"]), Path(order["ca"]))
     session = Session(login, FileSecrets())
-    module = import_module(f"irflow.adapters.targets.{order['kind']}")
-    target = module.open_target(module.Params(**order["params"]), _means(order["means"]))
+    target: Any = open_target(order["kind"], order["params"], _means(order["means"]))
     document = KvDocument(session, SecretRef.parse(order["ref"]))
     if order["broken"]:
         target = Broken(target, document.read().live)
@@ -64,6 +63,7 @@ class Broken:
 
 
 def main() -> None:
+    kinds()  # loaded here, once
     _say("ready")
     for line in sys.stdin:
         reading, writing = os.pipe()

@@ -286,11 +286,11 @@ class Rotator:
     def _give_up(self, writer: Writer, document: Document, staged: Staged) -> Document:
         """Leave the target as the policy says, and only then forget the new value."""
         disable = staged.giving_up is OnFailure.DISABLE_ACCOUNT
+        if self.target.overlap:
+            writer.revoke(staged.new, document)
         if disable:
             writer.disable(document)
-        elif self.target.overlap:
-            writer.revoke(staged.new, document)
-        elif not self.target.admits(document.live):
+        elif not self.target.overlap and not self.target.admits(document.live):
             writer.apply(document.live, document)
         self.passed("withdrawn", document.version)
         if self.target.admits(document.live) is disable or self.target.admits(staged.new):

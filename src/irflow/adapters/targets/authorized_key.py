@@ -73,9 +73,8 @@ class AuthorizedKey:
         self.account.change(_SCRIPT, "end", document)
 
     def disable(self, document: Document) -> None:
-        """No key that irflow knows of opens it."""
-        for value in (document.live, *([document.staged.new] if document.staged else [])):
-            self.revoke(value, document)
+        """The key that irflow knows of opens it no more."""
+        self.revoke(document.live, document)
 
     def enable(self, document: Document) -> None:
         """The new key is there already."""

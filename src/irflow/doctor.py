@@ -21,7 +21,7 @@ from irflow.core.secret import SecretRef
 from irflow.supervisor.ports import require_free
 from irflow.supervisor.stack import web_url
 from irflow.wiring import Configuration, backup_repository, build_shell, load, open_store
-from irflow.wiring.secrets import secret_store
+from irflow.wiring.secrets import secret_store, vault_session
 
 HOST_TIMEOUT_S = 8.0
 REPOSITORY_TIMEOUT_S = 20.0
@@ -54,6 +54,7 @@ def examine(home: Path | None) -> list[Finding]:
     findings += [
         *_state(config.settings),
         *_secrets(config),
+        *_vault(config.settings),
         *_backups(config.settings),
         *_people(config),
         *_hosts(config),
@@ -94,6 +95,16 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, True, backup_repository(settings).describe(timeout_s=REPOSITORY_TIMEOUT_S))
     except IrflowError as error:
         yield Finding(what, False, str(error), error.hint or mend, needed=False)
+
+
+def _vault(settings: Settings) -> Iterator[Finding]:
+    """Whether irflow gets into Vault, where one is named."""
+    if settings.vault is None:
+        return
+    try:
+        yield Finding("Vault", True, f"{settings.vault.url}, {vault_session(settings).describe()}")
+    except IrflowError as error:
+        yield Finding("Vault", False, str(error), error.hint)
 
 
 def _secrets(config: Configuration) -> Iterator[Finding]:

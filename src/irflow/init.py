@@ -40,6 +40,17 @@ notify:
 #   keep_free_mb: 1024            # so much of the disk a repository on this machine never fills
 #   parallel: 4                   # backups at once; each needs about 150 MB of memory and a core
 
+# Where secrets are that references name: secrets/README.md. What opens them are 0600 files, or systemd credentials.
+# vault:
+#   url: https://vault.example:8200
+#   ca: keys/vault-ca.pem         # only where the system does not know the authority
+#   role: file:keys/vault.role    # of an AppRole with the policy secrets/policies/responder.hcl
+#   secret: file:keys/vault.secret
+# keyring:
+#   backend: encrypted-file       # irflow's own; or secretservice, kwallet
+#   file: keys/keyring
+#   key: file:keys/keyring.key
+
 # Where SSH is dead: who cuts a host off instead. A program (request as JSON on its standard input) or a signed request;
 # each answers {"state": "isolated" or "open"} to isolate, release and status. docs/operations.md, "When SSH is dead".
 # hooks:

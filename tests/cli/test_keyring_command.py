@@ -62,7 +62,7 @@ def test_a_new_master_key_closes_it_to_the_old_one(
 @pytest.mark.parametrize(
     ("settings", "said", "code"),
     [
-        ({}, "irflow.yaml names no keyring", 6),
+        ({}, "irflow.yaml: it names no keyring", 6),
         ({"keyring": {"backend": "plaintext"}}, "there is no keyring 'plaintext'", 6),
         ({"keyring": {"key": "vault:kv/x#y"}}, "irflow.yaml:1", 6),
         ({"keyring": {"key": "file:keys/none"}}, "keys/none: the secret cannot be read", 6),

@@ -120,6 +120,12 @@ def test_the_secrets_are_listed_with_where_they_are_and_no_value_is_read(desk: D
     assert "vault:irflow/shop/db#password" in desk.irflow("secrets", "list").out
 
 
+def test_doctor_logs_in_to_vault(desk: Desk) -> None:
+    (found,) = [one for one in desk.irflow("doctor", "--json").json if one["what"] == "Vault"]
+    assert found["passed"], found
+    assert "policies default, irflow" in found["found"]
+
+
 def test_what_is_in_vault_already_is_never_replaced_by_put(desk: Desk) -> None:
     again = desk.irflow("secrets", "put", "shop-db", stdin="mine\n")
     assert again.code != 0

@@ -89,7 +89,7 @@ def _own(entry: str = "") -> Iterator[EncryptedFileKeyring]:
     settings = configuration().settings.keyring
     hint = "Write keyring: {backend: encrypted-file}; another keyring has tools of its own"
     if settings is None:
-        raise ConfigurationError("irflow.yaml names no keyring", where="irflow.yaml", hint=hint)
+        raise ConfigurationError("it names no keyring", where="irflow.yaml", hint=hint)
     backend = open_keyring(settings)
     if not isinstance(backend, EncryptedFileKeyring):
         raise ConfigurationError(f"{settings.backend} is not irflow's own keyring", where="irflow.yaml", hint=hint)

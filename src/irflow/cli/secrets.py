@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As in secrets.yaml; all without any.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As in secrets.yaml; all without any.")]
 Parallel = Annotated[int, typer.Option(min=1, max=64, help="So many at once.")]
 Run = Annotated[str, typer.Option("--run", metavar="ID", help="Go on with a rotation that was cut off.")]
 

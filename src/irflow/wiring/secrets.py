@@ -89,7 +89,7 @@ def vault_session(settings: Settings) -> Session:
     vault = settings.vault
     if vault is None:
         raise ConfigurationError(
-            "irflow.yaml names no Vault", where="irflow.yaml",
+            "it names no Vault", where="irflow.yaml",
             hint="Write vault: {url: https://...}; to try things out: irflow vault up",
         )  # fmt: skip
     login = Login(

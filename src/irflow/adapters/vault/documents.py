@@ -7,7 +7,6 @@ from typing import Any
 
 import hvac
 
-from irflow.adapters.vault.failures import VaultPathMissing
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Json
@@ -113,6 +112,3 @@ def _ours(document: Document) -> dict[str, Json]:
     if document.disabled:
         ours["disabled"] = True
     return ours
-
-
-__all__ = ["KEPT_VERSIONS", "OURS", "KvDocument", "VaultPathMissing", "VaultSecrets"]

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from irflow.adapters.vault.failures import VaultFailing, VaultUnreachable, named
+from irflow.adapters.vault.failures import named
 from irflow.adapters.vault.session import Login
 from irflow.core.errors import IrflowError, ServiceMissing
 from irflow.core.secret import SecretRef
@@ -286,6 +286,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-__all__ = ["MOUNT", "EmbeddedVault", "VaultFailing", "VaultUnreachable", "make_certificates", "running"]

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import hvac
 
-from irflow.adapters.vault.failures import VaultDenied, VaultLoginFailed, named
+from irflow.adapters.vault.failures import VaultDenied, named
 from irflow.core.secret import SecretRef, SecretStore
 
 T = TypeVar("T")
@@ -53,6 +53,11 @@ class Session:
                 raise
         return self._once(where, self._enter(token), do)
 
+    def describe(self) -> str:
+        """With which policies irflow is logged in. Raises as call."""
+        said = self.call("auth/token/lookup-self", lambda client: client.auth.token.lookup_self())["data"]
+        return f"policies {', '.join(sorted(said['policies']))}"
+
     def _once(self, where: str, token: str, do: Callable[[hvac.Client], T]) -> T:
         client = self._client()
         client.token = token
@@ -90,6 +95,3 @@ class Session:
         client.token = token
         with named("auth/token/lookup-self"):
             return bool(client.is_authenticated())
-
-
-__all__ = ["Login", "Session", "VaultLoginFailed"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -116,3 +119,49 @@ def test_without_a_document_nothing_is_changed(hands: Hands) -> None:
     with pytest.raises(VaultPathMissing):
         hands.document.read()
     assert hands.gets_in("old0")
+
+
+def test_of_many_who_rotate_at_once_all_that_end_well_agree(hands: Hands) -> None:
+    said: list[str] = []
+
+    def one(number: int) -> None:
+        with rotating() as process:
+            said.append(replace(hands, process=process).order(f"run-{number}")["said"])
+
+    threads = [threading.Thread(target=one, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "rotated" in said
+    assert all(one == "rotated" or one.startswith(("SecretBusy", "Overtaken")) for one in said), said
+    hands.rotate("")
+    assert hands.ended() != "old0"
+
+
+@pytest.mark.parametrize("point", ["staged", "applied", "promoted"])
+def test_while_the_database_is_down_nothing_is_decided_and_afterwards_it_ends(
+    hands: Hands, postgres: PostgresServer, point: str
+) -> None:
+    assert hands.rotate("run-1", fault=point)["killed"]
+    postgres.stop(signal.SIGQUIT)
+    try:
+        assert hands.rotate("")["said"].startswith("ServiceMissing")
+    finally:
+        postgres.start()
+    assert hands.rotate("")["said"] == "rotated"
+    assert hands.ended() != "old0"
+
+
+@pytest.mark.parametrize("point", ["staged", "applied", "promoted", "cleared"])
+def test_a_vault_that_is_sealed_or_dies_in_the_middle_costs_nothing(
+    hands: Hands, vault: EmbeddedVault, point: str
+) -> None:
+    assert hands.rotate("run-1", fault=point)["killed"]
+    vault.root().sys.seal()
+    assert hands.order("")["said"].startswith("VaultSealed")
+    vault.kill()
+    assert hands.order("")["said"].startswith("VaultUnreachable")
+    vault.start()
+    hands.rotate("")
+    assert hands.ended() != "old0"

@@ -49,13 +49,13 @@ class Hands:
     first: str
     means: dict[str, Any] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
-    path: str = ""
+    path: str = field(default_factory=lambda: f"test/{uuid.uuid4().hex}")
 
     def __post_init__(self) -> None:
-        self.seen = {self.first}
-        self.path = f"test/{uuid.uuid4().hex}"
         self.document = KvDocument(Session(self.vault.login, FileSecrets()), self.ref)
-        self.document.begin(SecretValue(self.first.encode()), {"username": "app"})
+        if not self.seen:
+            self.seen.add(self.first)
+            self.document.begin(SecretValue(self.first.encode()), {"username": "app"})
 
     @property
     def ref(self) -> SecretRef:
@@ -66,6 +66,12 @@ class Hands:
         self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback"
     ) -> dict[str, Any]:
         """In a process of its own: `killed`, and what it `said`. Without a run it is a sweep."""
+        answer = self.order(run, fault=fault, broken=broken, on_failure=on_failure)
+        self.seen |= set(self.in_vault())
+        return answer
+
+    def order(self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback") -> dict[str, Any]:
+        """As rotate, but Vault is not looked at afterwards."""
         login = self.vault.login
         order = {
             "url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca),
@@ -77,7 +83,6 @@ class Hands:
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        self.seen |= set(self.in_vault())
         return answer
 
     def in_vault(self) -> list[str]:

@@ -15,12 +15,14 @@ from benchmarks.contain import bench_contain
 from benchmarks.drill import bench_drill
 from benchmarks.intake import bench_intake
 from benchmarks.journal import bench_journal
+from benchmarks.secrets import bench_secrets
 
 BENCHES: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "journal": bench_journal,
     "intake": bench_intake,
     "contain": bench_contain,
     "actions": bench_actions,
+    "secrets": bench_secrets,
     "drill": bench_drill,
 }
 

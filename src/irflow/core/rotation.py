@@ -131,9 +131,11 @@ class Target(Protocol):
     """What asks for the secret: a database, a host, a service.
 
     overlap: whether the old and the new value can both be accepted, so that nobody who reads the document is refused.
+    asks: whether it can be asked if it accepts a value; where it cannot, the document alone is the secret.
     """
 
     overlap: bool
+    asks: bool
 
     def new_value(self) -> SecretValue:
         """A value nobody knows, of the form that the target wants."""
@@ -218,6 +220,8 @@ class Rotator:
             if mine:
                 return finished or _unchanged(document)
             document = self.authority.read() if finished else document
+            if not self.target.asks:
+                return self._replace(document, run)
             staged = Staged(run, self.target.new_value())
             document = self._write(replace(document, staged=staged), "staged")
             return self._finish(writer, document) or _unchanged(document)
@@ -242,9 +246,16 @@ class Rotator:
             raise CheckFailed("a rotation is under way or was cut off", hint="Finish it: irflow secrets sweep")
         if document.disabled:
             raise CheckFailed("the account is disabled, no value works", hint="Rotate it: irflow secrets rotate")
-        if not self.target.admits(document.live):
+        if self.target.asks and not self.target.admits(document.live):
             raise CheckFailed("the live value is refused", hint="Somebody changed it elsewhere: irflow secrets rotate")
         return _unchanged(document)
+
+    def _replace(self, document: Document, run: str) -> Rotation:
+        """One write is all where nobody else has to take the value, so nothing can be left half done."""
+        written = self._write(replace(document, live=self.target.new_value(), run=run), "promoted")
+        self.authority.forget(written.version)
+        self.passed("destroyed", written.version)
+        return Rotation(Result.ROTATED, document.version, written.version)
 
     def _finish(self, writer: Writer, document: Document) -> Rotation | None:
         """Bring a rotation under way to its end, None without one."""

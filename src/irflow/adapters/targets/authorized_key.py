@@ -46,6 +46,7 @@ class AuthorizedKey:
     account: Account
     file: str = ""
     overlap: bool = True
+    asks: bool = True
 
     def new_value(self) -> SecretValue:
         """An ed25519 private key in OpenSSH's form, without a passphrase."""

@@ -100,6 +100,7 @@ class ApiKey:
     params: Params
     store: SecretStore
     overlap: bool
+    asks: bool = True
 
     def new_value(self) -> SecretValue:
         """A key of letters and digits, or what the service makes. Raises TargetRefused, OutcomeUnknown."""

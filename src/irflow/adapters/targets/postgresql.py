@@ -54,6 +54,7 @@ class Role:
     params: Params
     store: SecretStore
     overlap: bool = False
+    asks: bool = True
 
     def new_value(self) -> SecretValue:
         """40 letters and digits: 238 bits, and nothing that a connection string would have to quote."""

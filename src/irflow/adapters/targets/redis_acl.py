@@ -65,6 +65,7 @@ class AclUser:
     params: Params
     store: SecretStore
     overlap: bool = True
+    asks: bool = True
 
     def new_value(self) -> SecretValue:
         """40 letters and digits, 238 bits."""

@@ -38,6 +38,7 @@ class UnixPassword:
 
     account: Account
     overlap: bool = False
+    asks: bool = True
 
     def new_value(self) -> SecretValue:
         """32 letters and digits, 190 bits: nothing that a terminal or a prompt could swallow."""

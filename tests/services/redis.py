@@ -18,16 +18,23 @@ ADMIN, PASSWORD = "rotator", "admin-of-the-test"
 
 
 class RedisServer:
-    """One server. acl_file: users stand there, else in the configuration file."""
+    """One server. acl_file: users stand there, else in the configuration file. more: lines of configuration.
 
-    def __init__(self, root: Path, *, acl_file: bool = True) -> None:
-        self.root = root
+    tls: folder with `server.pem`, `server.key`, `ca.pem`; then nothing else is spoken.
+    """
+
+    def __init__(self, root: Path, *, acl_file: bool = True, more: str = "", tls: Path | None = None) -> None:
+        self.root, self.tls = root, tls
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         users = f"user default off\nuser {ADMIN} on >{PASSWORD} ~irflow:* &* +@all\nuser shop on >old0 ~* +get +set\n"
-        config = f"port {self.port}\nbind 127.0.0.1\ndir {root}\nsave ''\ndaemonize no\n".replace("''", '""')
+        ports = f"port {self.port}\n"
+        if tls:
+            ports = f"port 0\ntls-port {self.port}\ntls-auth-clients no\ntls-ca-cert-file {tls}/ca.pem\n"
+            ports += f"tls-cert-file {tls}/server.pem\ntls-key-file {tls}/server.key\n"
+        config = f"{ports}{more}bind 127.0.0.1\ndir {root}\nsave ''\ndaemonize no\n".replace("''", '""')
         if acl_file:
             (root / "users.acl").write_text(users)
             config += f"aclfile {root}/users.acl\n"
@@ -38,7 +45,10 @@ class RedisServer:
     def client(self, user: str = ADMIN, password: str = PASSWORD) -> redis.Redis:
         """A client of one's own."""
         no_retry = Retry(NoBackoff(), 0)  # by default a refused log-in takes seconds
-        return redis.Redis(port=self.port, username=user, password=password, retry=no_retry, decode_responses=True)
+        return redis.Redis(
+            host="127.0.0.1", port=self.port, username=user, password=password, retry=no_retry, decode_responses=True,
+            ssl=self.tls is not None, ssl_ca_certs=str(self.tls / "ca.pem") if self.tls else None,
+        )  # fmt: skip
 
     def gets_in(self, user: str, password: str) -> bool:
         """As the attacker would."""
@@ -72,9 +82,12 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running_redis(root: Path, *, acl_file: bool = True) -> Iterator[RedisServer]:
-    """A server for the length of a block."""
-    server = RedisServer(root, acl_file=acl_file)
+def running_redis(
+    root: Path, *, acl_file: bool = True, more: str = "", tls: Path | None = None
+) -> Iterator[RedisServer]:
+    """A server for the length of a block; its folder is made."""
+    root.mkdir(exist_ok=True)
+    server = RedisServer(root, acl_file=acl_file, more=more, tls=tls)
     try:
         server.start()
         yield server

@@ -165,3 +165,18 @@ def test_a_vault_that_is_sealed_or_dies_in_the_middle_costs_nothing(
     vault.start()
     hands.rotate("")
     assert hands.ended() != "old0"
+
+
+@pytest.mark.parametrize("point", ["read", "promoted", "destroyed"])
+def test_a_secret_that_only_vault_hands_out_is_replaced_in_one_write(
+    vault: EmbeddedVault, process: subprocess.Popen[str], point: str
+) -> None:
+    hands = Hands(vault, process, "document", {"length": 64}, lambda value: value == live(), "old0")
+
+    def live() -> str:
+        return hands.document.read().live.reveal().decode()
+
+    assert hands.rotate("run-1", fault=point)["killed"]
+    assert hands.rotate("run-1")["said"] == ("rotated" if point == "read" else "unchanged")
+    assert len(hands.ended()) == 64
+    assert hands.document.read().version == 2

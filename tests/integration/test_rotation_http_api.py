@@ -101,11 +101,11 @@ def test_a_disabled_account_has_no_key_until_a_rotation_succeeds(make: Callable[
 
 def test_while_the_service_is_broken_nothing_is_decided(make: Callable[..., Hands], service: Service) -> None:
     hands = make(TAKES)
-    service.broken = True
+    service.broken = 503
     try:
         assert "was answered with 503" in hands.rotate("run-1")["said"]
     finally:
-        service.broken = False
+        service.broken = 0
     assert service.keys == {"old0"}
     assert hands.rotate("run-1")["said"] == "rotated"
     assert service.keys == {hands.ended()}

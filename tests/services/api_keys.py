@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,26 +17,36 @@ ADMIN = "admin-of-the-service"
 
 @dataclass
 class Service:
-    """keys: those that get in. log: every request line, as access logs have it. broken: answers 503 to changes."""
+    """keys: those that get in. names: what some were asked for with. log: every request line, as access logs have it.
+
+    broken: the status that changes are answered with instead. garbled: changes are made and answered with no JSON.
+    """
 
     keys: set[str] = field(default_factory=set)
     log: list[str] = field(default_factory=list)
     url: str = ""
-    broken: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    broken: int = 0
+    garbled: bool = False
 
     def answer(self, method: str, path: str, authorization: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and JSON."""
         self.log.append(f"{method} {path}")
+        if path == "/open":
+            return 200, {}
         if path == "/me":
             return (200, {}) if authorization.removeprefix("Bearer ") in self.keys else (401, {})
         if authorization != f"Bearer {ADMIN}":
             return 403, {}
         if self.broken:
-            return 503, {}
+            return self.broken, {}
         if (method, path) == ("POST", "/keys"):
             key = body.get("key") or secrets.token_hex(20)
             self.keys.add(key)
+            self.names[key] = body.get("name", "")
             return 201, {"data": {"key": key}}
+        if (method, path) == ("GET", "/keys"):
+            return 200, {"keys": [{"key": key, "name": self.names.get(key, "")} for key in sorted(self.keys)]}
         if (method, path) == ("PUT", "/key"):
             self.keys = {body["key"]}
             return 204, None
@@ -47,8 +58,8 @@ class Service:
 
 
 @contextmanager
-def running_service() -> Iterator[Service]:
-    """On loopback, for the length of a block."""
+def running_service(tls: ssl.SSLContext | None = None) -> Iterator[Service]:
+    """On loopback, for the length of a block. tls: how to speak it, else plain HTTP is spoken."""
     service = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,6 +68,8 @@ def running_service() -> Iterator[Service]:
             body = json.loads(self.rfile.read(length) or b"{}")
             status, said = service.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
             content = b"" if said is None else json.dumps(said).encode()
+            if service.garbled and self.path != "/me":
+                content = b"made: " + content
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -68,7 +81,9 @@ def running_service() -> Iterator[Service]:
             """Not to the terminal."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    service.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    service.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -18,9 +18,9 @@ from irflow.adapters.vault.documents import KvDocument
 from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault, running
 from irflow.adapters.vault.session import Session
 from irflow.core.rotation import Means, OnFailure, Rotator
+from irflow.core.rotations import PARALLEL, each
 from irflow.core.secret import SecretValue
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory
-from irflow.rotations import PARALLEL, each
 from tests.services.postgres import PostgresServer, running_postgres
 
 DOCUMENTS, ROLES, ROUNDS = 500, 50, 3

@@ -9,8 +9,8 @@ import pytest
 
 from irflow.core.errors import ConfigurationError, IrflowError, UsageError
 from irflow.core.rotation import Result, Rotation
+from irflow.core.rotations import Done, each
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory
-from irflow.rotations import Done, each
 
 ROTATED = Rotation(Result.ROTATED, 1, 4)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +15,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from irflow.adapters.threads import ThreadExecutor
+from irflow.core.journal import Kind
+from irflow.core.phase import execute
+from irflow.core.states import State
 from irflow.drill.installation import install
 from irflow.lab.lab import Lab
 from irflow.lab.model import Level
+from irflow.wiring import load, open_runtime
+from irflow.wiring.secrets import secret_document
 from tests.cli.conftest import Done, run
+from tests.integration.cli_site import FIRST
 from tests.services.on_host import on
 from tests.services.postgres import PostgresServer, running_postgres
 
@@ -46,6 +55,10 @@ class Desk:
         except psycopg.OperationalError:
             return False
         return True
+
+    def live(self, name: str) -> str:
+        config = load(self.home)
+        return secret_document(config.settings, config.secrets.get(name)).read().live.reveal().decode()
 
     def edit(self, change: Any) -> None:
         path = self.home / "secrets.yaml"
@@ -215,3 +228,38 @@ def test_a_sealed_vault_is_named_and_nothing_is_changed(desk: Desk) -> None:
     assert done.code == 1
     assert "Vault is sealed" in done.out
     assert desk.irflow("secrets", "verify", "shop-db").code == 0
+
+
+def test_as_a_step_of_an_incident_it_is_planned_approved_journalled_and_goes_on_after_a_kill(desk: Desk) -> None:
+    run = ("run", "rotate-secrets", "--param", "secrets=shop-db,report-db", "--local", "--yes", "--as", FIRST, "--json")
+    environment = {**os.environ, "IRFLOW_FAULT": "after:secret.changed#3"}
+    command = [sys.executable, "-m", "irflow", "--home", str(desk.home), *run]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (number,) = {one["number"] for one in desk.irflow("incidents", "list", "--json").json}
+    with open_runtime(load(desk.home), process="responder") as wired, ThreadExecutor() as executor:
+        incident = wired.store.find_incident(number)
+        assert incident is not None
+        done = execute(wired.engine, incident.id, "run-1", executor, run_id="second", kind="threads")
+        events = wired.store.events(incident.id)
+    assert {one.state for one in done.steps.values()} == {State.DONE}
+    changed = [(one.data["name"], one.data["transition"]) for one in events if one.kind == Kind.SECRET_CHANGED]
+    for name in ("shop-db", "report-db"):
+        assert [transition for one, transition in changed if one == name] == ["staged", "promoted", "cleared"]
+    values = [desk.live(name) for name in ("shop-db", "report-db")]
+    journal = json.dumps([one.data for one in events])
+    assert not any(value in journal for value in values)
+    assert desk.gets_in("shop", values[0])
+    assert desk.gets_in("report", values[1])
+    assert desk.irflow("journal", "verify").code == 0
+
+
+def test_where_no_secret_is_named_the_step_says_so(desk: Desk) -> None:
+    before = (desk.home / "secrets.yaml").read_text()
+    (desk.home / "secrets.yaml").unlink()
+    try:
+        done = desk.irflow("run", "rotate-secrets", "--local", "--yes", "--as", FIRST)
+    finally:
+        (desk.home / "secrets.yaml").write_text(before)
+    assert done.code == 1
+    assert "irflow looks after no secrets" in done.out + done.err

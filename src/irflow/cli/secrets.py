@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from irflow.core.rotation import Rotation, Rotator
+    from irflow.core.rotations import Done
     from irflow.core.secret_inventory import ManagedSecret
-    from irflow.rotations import Done
     from irflow.wiring import Configuration
 
 app = typer.Typer(no_args_is_help=True)
@@ -142,7 +142,7 @@ def _work(
     words: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Do it for each, with a bar while it lasts; ends with the exit code for the results."""
-    from irflow.rotations import each
+    from irflow.core.rotations import each
 
     config = _configured()
     chosen = _chosen(config, names)
@@ -168,10 +168,10 @@ def _chosen(config: Configuration, names: Sequence[str] | None) -> list[str]:
 
 @contextmanager
 def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotator]]:
-    from irflow.wiring.rotators import open_rotators
+    from irflow.wiring.rotators import open_rotations
 
-    with open_rotators(config) as rotator:
-        yield rotator
+    with open_rotations(config) as rotations:
+        yield rotations.rotator
 
 
 @contextmanager

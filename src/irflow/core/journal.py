@@ -55,6 +55,7 @@ class Kind(StrEnum):
     LEASE_EXPIRED = "lease.expired"
     EVIDENCE_TAKEN = "evidence.taken"
     DOCUMENT_WRITTEN = "document.written"
+    SECRET_CHANGED = "secret.changed"  # noqa: S105 - a kind of event
     NOTIFICATION_QUEUED = "notification.queued"
     NOTIFICATION_SENT = "notification.sent"
     NOTIFICATION_FAILED = "notification.failed"

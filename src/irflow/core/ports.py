@@ -21,6 +21,7 @@ from irflow.core.store import Claim, Message, OutboxItem, Run, Store, Transactio
 if TYPE_CHECKING:
     from irflow.core.outcome import StepResult
     from irflow.core.plan import PlanStep
+    from irflow.core.rotations import Rotations
 
 __all__ = [
     "Anchors",
@@ -331,3 +332,4 @@ class Ports:
     expressions: Expressions
     hooks: Hooks = _NO_HOOKS
     backups: Backups = NO_BACKUPS
+    rotations: Rotations | None = None

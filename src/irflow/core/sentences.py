@@ -150,6 +150,9 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.LEASE_EXPIRED: lambda data: f"{data.get('kind')} has run out{_after(data.get('reason'))}",
     Kind.EVIDENCE_TAKEN: _evidence,
     Kind.DOCUMENT_WRITTEN: lambda data: f"document {data.get('path')} written, SHA-256 {data.get('sha256')}",
+    Kind.SECRET_CHANGED: lambda data: (
+        f"secret {data.get('name')}: {str(data.get('transition')).replace('_', ' ')}, version {data.get('version')}"
+    ),
     Kind.NOTIFICATION_QUEUED: _notified("queued"),
     Kind.NOTIFICATION_SENT: _notified("sent"),
     Kind.NOTIFICATION_FAILED: _notified("FAILED"),

@@ -43,6 +43,7 @@ from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowEr
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Verification
 from irflow.core.ports import Channel, FlowStarter, Ports, SystemClock
+from irflow.core.rotations import Rotations
 from irflow.core.secret import SecretRef
 from irflow.core.secret_inventory import SecretInventory
 from irflow.intake.source import Source
@@ -263,6 +264,7 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
             config.catalog.expressions,
             ConfiguredHooks(settings.hooks, secret_store(settings)),
             backup_repository(settings),
+            _rotations(config, shell),
         )
         engine = Engine(
             ports,
@@ -278,6 +280,15 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
         cleanup.callback(heart.join)
         cleanup.callback(stop.set)
         yield Runtime(config, engine, store)
+
+
+def _rotations(config: Configuration, shell: SshShell) -> Rotations | None:
+    """What rotates secrets, None where secrets.yaml names none; only then its libraries are loaded."""
+    if not config.secrets.secrets:
+        return None
+    from irflow.wiring.rotators import VaultRotations
+
+    return VaultRotations(config, shell, shell)
 
 
 def _beat(store: SqlStore, owner: str, stop: threading.Event) -> None:

@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from irflow.adapters.targets import open_target
 from irflow.adapters.vault.documents import KvDocument
-from irflow.core.rotation import Means, Rotator
+from irflow.adapters.vault.session import Session
+from irflow.core.ports import Shell
+from irflow.core.rotation import Logins, Means, Rotator
+from irflow.core.rotations import Done, Told, each
 from irflow.core.secret_inventory import ManagedSecret
 from irflow.wiring import Configuration, build_shell
 from irflow.wiring.secrets import secret_store, vault_session
 
 
-@contextmanager
-def open_rotators(
-    config: Configuration, passed: Callable[[str, str, int], object] = lambda name, step, version: None
-) -> Iterator[Callable[[ManagedSecret], Rotator]]:
-    """What rotates each secret of secrets.yaml; connections are closed at the end. passed: name, step, version."""
-    session, shell = vault_session(config.settings), build_shell(config)
-    means = Means(secret_store(config.settings), config.catalog.inventory, shell, shell)
+class VaultRotations:
+    """core.rotations.Rotations. shell, logins: for targets on hosts. Nothing is connected before the first use."""
 
-    def rotator(one: ManagedSecret) -> Rotator:
+    def __init__(self, config: Configuration, shell: Shell, logins: Logins) -> None:
+        self.inventory = config.secrets
+        self._config, self._shell, self._logins = config, shell, logins
+
+    def rotate(self, names: Iterable[str], run: str, told: Told) -> tuple[Done, ...]:
+        """See core.rotations.Rotations."""
+        return each(self.inventory, names, lambda one: self.rotator(one, told).rotate(run))
+
+    def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
+        """See core.rotations.Rotations."""
+        return each(self.inventory, names, lambda one: self.rotator(one).verify())
+
+    def rotator(self, one: ManagedSecret, told: Told = lambda name, step, version: None) -> Rotator:
+        """What rotates one of them."""
         params = {key: value for key, value in one.target.items() if key != "kind"}
         return Rotator(
-            KvDocument(session, one.ref), open_target(one.kind, params, means), one.on_failure, time.monotonic,
-            lambda step, version: passed(one.name, step, version),
+            KvDocument(self._session, one.ref), open_target(one.kind, params, self._means), one.on_failure,
+            time.monotonic, lambda step, version: told(one.name, step, version),
         )  # fmt: skip
 
+    @cached_property
+    def _session(self) -> Session:
+        return vault_session(self._config.settings)
+
+    @cached_property
+    def _means(self) -> Means:
+        store = secret_store(self._config.settings)
+        return Means(store, self._config.catalog.inventory, self._shell, self._logins)
+
+
+@contextmanager
+def open_rotations(config: Configuration) -> Iterator[VaultRotations]:
+    """With SSH of their own, which is closed at the end."""
+    shell = build_shell(config)
     try:
-        yield rotator
+        yield VaultRotations(config, shell, shell)
     finally:
         shell.close()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 from irflow.core.errors import IrflowError
 from irflow.core.rotation import Result, Rotation
@@ -33,6 +34,24 @@ class Done:
     def good(self) -> bool:
         """Whether the value from before is dead, or was not touched on purpose."""
         return self.rotation is not None and self.rotation.result in (Result.ROTATED, Result.UNCHANGED)
+
+
+Told = Callable[[str, str, int], object]
+"""Told the name of a secret, the transition, and the version of its document. May raise: that secret fails then."""
+
+
+class Rotations(Protocol):
+    """The secrets of secrets.yaml, ready to be replaced."""
+
+    inventory: SecretInventory
+
+    def rotate(self, names: Iterable[str], run: str, told: Told) -> tuple[Done, ...]:
+        """Replace each, in the inventory's order; the same run never twice."""
+        ...
+
+    def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
+        """See of each that its live value gets in and that nothing is half done."""
+        ...
 
 
 def each(

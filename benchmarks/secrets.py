@@ -17,7 +17,8 @@ from irflow.adapters.targets import open_target
 from irflow.adapters.vault.documents import KvDocument
 from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault, running
 from irflow.adapters.vault.session import Session
-from irflow.core.rotation import Means, OnFailure, Rotator
+from irflow.core.rotation import OnFailure, Rotator
+from irflow.core.rotation_means import Means
 from irflow.core.rotations import PARALLEL, each
 from irflow.core.secret import SecretValue
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory

@@ -14,7 +14,8 @@ from irflow.adapters.ssh import SshShell
 from irflow.adapters.targets import unix_password
 from irflow.adapters.vault.embedded import EmbeddedVault, running
 from irflow.core.inventory import Inventory
-from irflow.core.rotation import Means, Overtaken
+from irflow.core.rotation import Overtaken
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 from irflow.lab import inventory
 from irflow.lab.attack_brute_force import TAKE_PASSWORDS

@@ -16,7 +16,8 @@ from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets import redis_acl
 from irflow.adapters.vault.embedded import EmbeddedVault, running
 from irflow.core.errors import OutcomeUnknown
-from irflow.core.rotation import Means, Overtaken, SecretBusy
+from irflow.core.rotation import Overtaken, SecretBusy
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 from tests.services.redis import ADMIN, PASSWORD, RedisServer, running_redis
 from tests.services.rotation_hands import FAILING, WORKING, Hands, rotating

@@ -14,7 +14,8 @@ from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets.http_api import ApiKey, Params, open_target
 from irflow.adapters.vault.embedded import make_certificates
 from irflow.core.errors import ConfigurationError, IrflowError, OutcomeUnknown, ServiceMissing
-from irflow.core.rotation import Document, Means, TargetRefused
+from irflow.core.rotation import Document, TargetRefused
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 from tests.services.api_keys import ADMIN, Service, running_service
 

@@ -16,7 +16,8 @@ from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets.redis_acl import AclUser, Params, open_target
 from irflow.adapters.vault.embedded import make_certificates
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
-from irflow.core.rotation import Document, Means, StillAccepted, TargetRefused
+from irflow.core.rotation import Document, StillAccepted, TargetRefused
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 from tests.services.redis import ADMIN, PASSWORD, RedisServer, running_redis
 

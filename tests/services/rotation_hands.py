@@ -34,6 +34,18 @@ def rotating() -> Iterator[subprocess.Popen[str]]:
         one.stdin.close()
 
 
+def tell(process: subprocess.Popen[str], vault: EmbeddedVault, **order: Any) -> dict[str, Any]:
+    """Have a rotation done; see rotation_process for what stands in an order and in the answer."""
+    login = vault.login
+    order |= {"url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca)}
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(order) + "\n")
+    process.stdin.flush()
+    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    return answer
+
+
 @dataclass
 class Hands:
     """Orders rotations of one secret. first: its value at the beginning. gets_in: tries a value as an attacker would.
@@ -72,18 +84,10 @@ class Hands:
 
     def order(self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback") -> dict[str, Any]:
         """As rotate, but Vault is not looked at afterwards."""
-        login = self.vault.login
-        order = {
-            "url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca),
-            "ref": str(self.ref), "kind": self.kind, "params": self.params, "means": self.means, "run": run,
-            "fault": fault and f"after:{fault}", "broken": broken, "on_failure": on_failure,
-        }  # fmt: skip
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return answer
+        return tell(
+            self.process, self.vault, ref=str(self.ref), kind=self.kind, params=self.params, means=self.means, run=run,
+            fault=fault and f"after:{fault}", broken=broken, on_failure=on_failure,
+        )  # fmt: skip
 
     def in_vault(self) -> list[str]:
         """Every value that Vault still has, in whatever version."""

@@ -11,18 +11,22 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from irflow.adapters import engines
 from irflow.adapters.faults import Fault
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.ssh import SshShell
 from irflow.adapters.targets import kinds, open_target
-from irflow.adapters.vault.documents import KvDocument
+from irflow.adapters.vault.documents import EnginePlace, KvDocument
 from irflow.adapters.vault.session import Login, Session
+from irflow.core.engine_rotation import EngineRotator
 from irflow.core.errors import IrflowError
 from irflow.core.inventory import Host, Inventory
-from irflow.core.rotation import Means, OnFailure, Rotator
+from irflow.core.rotation import OnFailure, Rotator
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretValue
 
 
@@ -31,8 +35,13 @@ def rotate(order: dict[str, Any]) -> str:
     fault = Fault(order["fault"]) if order["fault"] else lambda point: None
     login = Login(order["url"], SecretRef.parse(order["role"]), SecretRef.parse(order["secret"]), Path(order["ca"]))
     session = Session(login, FileSecrets())
-    target: Any = open_target(order["kind"], order["params"], _means(order["means"]))
-    document = KvDocument(session, SecretRef.parse(order["ref"]))
+    means, ref = replace(_means(order["means"]), vault=session), SecretRef.parse(order["ref"])
+    if order["kind"] in engines.kinds():
+        place, engine = EnginePlace(session, ref), engines.open_engine(order["kind"], order["params"], means)
+        one = EngineRotator(place, engine, time.monotonic, lambda step, _: fault(f"after:{step}"))
+        return str((one.rotate(order["run"]) if order["run"] else one.sweep()).result)
+    target: Any = open_target(order["kind"], order["params"], means)
+    document = KvDocument(session, ref)
     if order["broken"]:
         target = Broken(target, document.read().live)
     rotator = Rotator(
@@ -63,7 +72,7 @@ class Broken:
 
 
 def main() -> None:
-    kinds()  # loaded here, once
+    kinds(), engines.kinds()  # loaded here, once
     _say("ready")
     for line in sys.stdin:
         reading, writing = os.pipe()

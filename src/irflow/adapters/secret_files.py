@@ -70,3 +70,33 @@ def _check(found: os.stat_result, ref: SecretRef, path: Path) -> None:
             where=str(ref),
             hint=f"chmod 600 {path}, and replace the secret if others have an account here",
         )
+
+
+def write_secret(ref: SecretRef, value: SecretValue) -> None:
+    """Put a value into the file of a `file:` reference: at once and durable, owner and mode as they were, else 0600.
+
+    Raises ConfigurationError when the file cannot be written.
+    """
+    path = _place(ref)
+    temporary = path.with_name(f".{path.name}.irflow")
+    try:
+        before = path.stat() if path.exists() else None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+            if before:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            file.write(value.reveal())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the copy cannot be written: {(error.strerror or '').lower()}", where=str(ref),
+            hint="Mend that, then: irflow secrets sweep",
+        ) from None  # fmt: skip

@@ -14,8 +14,8 @@ from irflow.cli.person import Json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from irflow.core.rotation import Rotation, Rotator
-    from irflow.core.rotations import Done
+    from irflow.core.rotation import Rotation
+    from irflow.core.rotations import Done, Rotates
     from irflow.core.secret_inventory import ManagedSecret
     from irflow.wiring import Configuration
 
@@ -74,14 +74,17 @@ def plan(names: Names = None, json: Json = False) -> None:
     chosen = _chosen(config, names)
     groups = config.secrets.order(chosen)
     with _rotators(config) as rotator:
-        overlap = {name: rotator(config.secrets.get(name)).target.overlap for name in chosen}
+        meant = {name: rotator(config.secrets.get(name)) for name in chosen}
     if json:
-        dump([[{"name": name, "overlap": overlap[name]} for name in group] for group in groups])
+        dump([
+            [{"name": name, "overlap": meant[name].overlap, "meanwhile": meant[name].meanwhile} for name in group]
+            for group in groups
+        ])  # fmt: skip
         return
     table(
-        "", ("name", "step", "kind", "readers of the document meanwhile"),
+        "", ("name", "step", "kind", "who uses it is meanwhile"),
         [
-            (name, number, config.secrets.get(name).kind, "served" if overlap[name] else "refused for a moment")
+            (name, number, config.secrets.get(name).kind, meant[name].meanwhile)
             for number, group in enumerate(groups, 1) for name in group
         ],
     )  # fmt: skip
@@ -120,7 +123,7 @@ def verify(names: Names = None, parallel: Parallel = 8, json: Json = False) -> N
     """
     from irflow.core.rotation import Result
 
-    def check(rotator: Rotator) -> Rotation:
+    def check(rotator: Rotates) -> Rotation:
         return rotator.verify()
 
     _work(names, check, parallel, json=json, words={str(Result.UNCHANGED): "works"})
@@ -138,7 +141,7 @@ def _rotate(names: Sequence[str] | None, run: str, parallel: int, *, json: bool)
 
 
 def _work(
-    names: Sequence[str] | None, do: Callable[[Rotator], Rotation], parallel: int, *, json: bool,
+    names: Sequence[str] | None, do: Callable[[Rotates], Rotation], parallel: int, *, json: bool,
     words: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Do it for each, with a bar while it lasts; ends with the exit code for the results."""
@@ -167,7 +170,7 @@ def _chosen(config: Configuration, names: Sequence[str] | None) -> list[str]:
 
 
 @contextmanager
-def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotator]]:
+def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotates]]:
     from irflow.wiring.rotators import open_rotations
 
     with open_rotations(config) as rotations:

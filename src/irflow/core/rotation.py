@@ -13,10 +13,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from irflow.core.errors import CheckFailed, IrflowError, OutcomeUnknown
-from irflow.core.inventory import Host, Inventory
 from irflow.core.model import Json
-from irflow.core.ports import Shell
-from irflow.core.secret import SecretStore, SecretValue
+from irflow.core.secret import SecretValue
 
 
 class OnFailure(StrEnum):
@@ -153,32 +151,6 @@ class Target(Protocol):
         ...
 
 
-class Logins(Protocol):
-    """Tries SSH logins, as somebody who has stolen a secret would."""
-
-    def admits(self, host: Host, user: str, value: SecretValue, kind: str, *, timeout_s: float) -> bool:
-        """Whether the host lets `user` in with it. kind: `password`, or `key` for a private key in OpenSSH's form.
-
-        Raises HostUnreachable, HostKeyUnknown, HostKeyChanged when it cannot be told, and NotOffered when the host
-        takes no secret of this kind from anybody.
-        """
-        ...
-
-
-class NotOffered(IrflowError):
-    """The host lets nobody in with secrets of this kind."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What targets are opened with. shell, logins: None where there is no SSH."""
-
-    secrets: SecretStore
-    inventory: Inventory = field(default_factory=Inventory)
-    shell: Shell | None = None
-    logins: Logins | None = None
-
-
 Passed = Callable[[str, int], object]
 """Told each transition when it is durable, with the document's version. May raise; the next run goes on from there."""
 
@@ -198,13 +170,27 @@ class Rotation:
 
 @dataclass
 class Rotator:
-    """Rotates one secret. now: seconds that never go back. passed: see Passed."""
+    """Rotates one secret. now: seconds that never go back. passed: see Passed.
+
+    deliver: puts the live value where it is read besides the document; called before the old one is ended.
+    """
 
     authority: Authority
     target: Target
     on_failure: OnFailure
     now: Callable[[], float]
     passed: Passed = lambda step, version: None
+    deliver: Callable[[SecretValue], None] | None = None
+
+    @property
+    def overlap(self) -> bool:
+        """See Target."""
+        return self.target.overlap
+
+    @property
+    def meanwhile(self) -> str:
+        """What those who read the document meet while it is replaced."""
+        return "served" if self.overlap else "refused for a moment"
 
     def rotate(self, run: str) -> Rotation:
         """Give the secret a new value, prove that it works and that the old one is refused. The same run never twice.
@@ -252,7 +238,12 @@ class Rotator:
 
     def _replace(self, document: Document, run: str) -> Rotation:
         """One write is all where nobody else has to take the value, so nothing can be left half done."""
-        written = self._write(replace(document, live=self.target.new_value(), run=run), "promoted")
+        new = replace(document, live=self.target.new_value(), run=run)
+        if self.deliver:
+            with self.target.fence() as writer:
+                promoted = self._write(replace(new, old=document.live), "promoted")
+                return self._finish(writer, promoted) or _unchanged(promoted)
+        written = self._write(new, "promoted")
         self.authority.forget(written.version)
         self.passed("destroyed", written.version)
         return Rotation(Result.ROTATED, document.version, written.version)
@@ -313,9 +304,12 @@ class Rotator:
 
     def _end(self, writer: Writer, document: Document, old: SecretValue) -> Document:
         """The old value is dead, and proved so, before it is forgotten."""
+        if self.deliver:
+            self.deliver(document.live)
+            self.passed("delivered", document.version)
         writer.revoke(old, document)
         self.passed("revoked", document.version)
-        if self.target.admits(old):
+        if self.target.asks and self.target.admits(old):
             raise StillAccepted("the old value is still accepted", hint="Close the account, then: irflow secrets sweep")
         self.passed("refused", document.version)
         return self._write(replace(document, old=None), "cleared")

@@ -36,6 +36,32 @@ class Done:
         return self.rotation is not None and self.rotation.result in (Result.ROTATED, Result.UNCHANGED)
 
 
+class Rotates(Protocol):
+    """What replaces one secret: core.rotation.Rotator, or core.engine_rotation.EngineRotator."""
+
+    @property
+    def overlap(self) -> bool:
+        """Whether nobody is refused meanwhile."""
+        ...
+
+    @property
+    def meanwhile(self) -> str:
+        """What its users meet while it is replaced, in a few words."""
+        ...
+
+    def rotate(self, run: str) -> Rotation:
+        """Replace it and prove the old one dead. The same run never twice."""
+        ...
+
+    def sweep(self) -> Rotation:
+        """Finish what a crash left."""
+        ...
+
+    def verify(self) -> Rotation:
+        """Prove that what is live works and that nothing is half done. Raises CheckFailed."""
+        ...
+
+
 Told = Callable[[str, str, int], object]
 """Told the name of a secret, the transition, and the version of its document. May raise: that secret fails then."""
 

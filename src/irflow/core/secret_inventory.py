@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from irflow.core.errors import ConfigurationError, UsageError
 from irflow.core.model import Json, Noun
@@ -16,13 +16,16 @@ from irflow.core.secret import SecretRef
 class ManagedSecret(Noun):
     """One secret of secrets.yaml.
 
-    reference: where the value is, `vault:MOUNT/path#field`. target: what asks for it: its `kind`, and what that kind
-    wants to know. owner: who is asked about it. after: names of secrets that are replaced before it. dependants: who
-    reads the value, for people. own: irflow itself gets in with it; such come last. on_failure: see OnFailure.
+    reference: where the value is, `vault:MOUNT/path#field` or `keyring:SERVICE/USER`; empty where an engine of Vault
+    keeps it. copies: `file:` references that get the live value too, before the old one is ended. target: what asks
+    for it: its `kind`, and what that kind wants to know. owner: who is asked about it. after: names of secrets that are
+    replaced before it. dependants: who reads the value, for people. own: irflow itself gets in with it; such come last.
+    on_failure: see OnFailure.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
-    reference: str
+    reference: str = ""
+    copies: tuple[str, ...] = ()
     target: dict[str, Json]
     owner: str = ""
     after: tuple[str, ...] = ()
@@ -30,12 +33,14 @@ class ManagedSecret(Noun):
     own: bool = False
     on_failure: OnFailure = OnFailure.ROLLBACK
 
-    @field_validator("reference")
+    @field_validator("reference", "copies")
     @classmethod
-    def _reference(cls, value: str) -> str:
+    def _references(cls, value: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        wanted = ("vault", "keyring") if info.field_name == "reference" else ("file",)
         try:
-            if SecretRef.parse(value).scheme != "vault":
-                raise ValueError("only secrets in Vault are replaced: vault:MOUNT/path#field")
+            for one in (value,) if isinstance(value, str) else value:
+                if one and SecretRef.parse(one).scheme not in wanted:
+                    raise ValueError(f"must be a reference of the kind {' or '.join(f'{each}:' for each in wanted)}")
         except ConfigurationError as error:  # as a ValueError it keeps its place in the file
             raise ValueError(str(error)) from None
         return value
@@ -49,8 +54,8 @@ class ManagedSecret(Noun):
 
     @property
     def ref(self) -> SecretRef:
-        """The parsed reference."""
-        return SecretRef.parse(self.reference)
+        """The parsed reference; where an engine keeps the secret, of irflow's own notes about it."""
+        return SecretRef.parse(self.reference or f"vault:irflow/rotations/{self.name}#place")
 
     @property
     def kind(self) -> str:

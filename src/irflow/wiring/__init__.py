@@ -132,10 +132,10 @@ def _secrets(home: Path, inventory: Inventory) -> SecretInventory:
     path = home / "secrets.yaml"
     if not path.exists():
         return SecretInventory()
+    from irflow.adapters import engines, targets
     from irflow.adapters.catalog.secrets import load_secrets
-    from irflow.adapters.targets import kinds
 
-    return load_secrets(path, kinds(), inventory)
+    return load_secrets(path, targets.kinds(), engines.kinds(), inventory)
 
 
 def _sources(home: Path) -> tuple[Source, ...]:

@@ -7,15 +7,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+from irflow.adapters.engines import kinds as engines
+from irflow.adapters.engines import open_engine
+from irflow.adapters.secret_files import write_secret
 from irflow.adapters.targets import open_target
-from irflow.adapters.vault.documents import KvDocument
+from irflow.adapters.vault.documents import EnginePlace, KvDocument
 from irflow.adapters.vault.session import Session
+from irflow.core.engine_rotation import EngineRotator
 from irflow.core.ports import Shell
-from irflow.core.rotation import Logins, Means, Rotator
-from irflow.core.rotations import Done, Told, each
+from irflow.core.rotation import Authority, Rotator
+from irflow.core.rotation_means import Logins, Means
+from irflow.core.rotations import Done, Rotates, Told, each
+from irflow.core.secret import SecretRef, SecretValue
 from irflow.core.secret_inventory import ManagedSecret
 from irflow.wiring import Configuration, build_shell
-from irflow.wiring.secrets import secret_store, vault_session
+from irflow.wiring.secrets import keyring_document, secret_store, vault_session
 
 
 class VaultRotations:
@@ -33,13 +39,30 @@ class VaultRotations:
         """See core.rotations.Rotations."""
         return each(self.inventory, names, lambda one: self.rotator(one).verify())
 
-    def rotator(self, one: ManagedSecret, told: Told = lambda name, step, version: None) -> Rotator:
+    def rotator(self, one: ManagedSecret, told: Told = lambda name, step, version: None) -> Rotates:
         """What rotates one of them."""
         params = {key: value for key, value in one.target.items() if key != "kind"}
+
+        def passed(step: str, version: int) -> None:
+            told(one.name, step, version)
+
+        if one.kind in engines():
+            engine = open_engine(one.kind, params, self._means)
+            return EngineRotator(EnginePlace(self._session, one.ref), engine, time.monotonic, passed)
+        target = open_target(one.kind, params, self._means)
+
+        def deliver(value: SecretValue) -> None:
+            for copy in one.copies:
+                write_secret(SecretRef.parse(copy), value)
+
         return Rotator(
-            KvDocument(self._session, one.ref), open_target(one.kind, params, self._means), one.on_failure,
-            time.monotonic, lambda step, version: told(one.name, step, version),
-        )  # fmt: skip
+            self._authority(one), target, one.on_failure, time.monotonic, passed, deliver if one.copies else None
+        )
+
+    def _authority(self, one: ManagedSecret) -> Authority:
+        if one.ref.scheme == "keyring":
+            return keyring_document(self._config.settings, one.ref)
+        return KvDocument(self._session, one.ref)
 
     @cached_property
     def _session(self) -> Session:
@@ -47,8 +70,9 @@ class VaultRotations:
 
     @cached_property
     def _means(self) -> Means:
-        store = secret_store(self._config.settings)
-        return Means(store, self._config.catalog.inventory, self._shell, self._logins)
+        settings = self._config.settings
+        vault = self._session if settings.vault else None
+        return Means(secret_store(settings), self._config.catalog.inventory, self._shell, self._logins, vault)
 
 
 @contextmanager

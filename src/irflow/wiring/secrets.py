@@ -14,6 +14,7 @@ from irflow.core.secret import SecretRef, SecretStore, SecretValue
 from irflow.core.secret_inventory import ManagedSecret
 
 if TYPE_CHECKING:
+    from irflow.adapters.keyring.document import KeyringDocument
     from irflow.adapters.keyring.secrets import Backend
     from irflow.adapters.vault.documents import KvDocument
     from irflow.adapters.vault.session import Session
@@ -102,8 +103,21 @@ def vault_session(settings: Settings) -> Session:
     return Session(login, bootstrap_secrets(settings))
 
 
-def secret_document(settings: Settings, one: ManagedSecret) -> KvDocument:
-    """Where one secret of secrets.yaml lives."""
+def secret_document(settings: Settings, one: ManagedSecret) -> KvDocument | KeyringDocument:
+    """Where one secret of secrets.yaml lives. Raises ConfigurationError when irflow.yaml does not name the place."""
+    if one.ref.scheme == "keyring":
+        return keyring_document(settings, one.ref)
     from irflow.adapters.vault.documents import KvDocument
 
     return KvDocument(vault_session(settings), one.ref)
+
+
+def keyring_document(settings: Settings, ref: SecretRef) -> KeyringDocument:
+    """A document in the keyring. Raises ConfigurationError when irflow.yaml names none."""
+    from irflow.adapters.keyring.document import KeyringDocument
+
+    if settings.keyring is None:
+        raise ConfigurationError(
+            "it names no keyring", where="irflow.yaml", hint="Write keyring: {backend: encrypted-file, ...}"
+        )
+    return KeyringDocument(open_keyring(settings.keyring), ref, settings.state / "keyring.lock")

@@ -14,15 +14,20 @@ from irflow.core.model import Noun
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory
 
 
-def load_secrets(path: Path, kinds: Mapping[str, type[Noun]], inventory: Inventory) -> SecretInventory:
-    """Read `secrets: {NAME: {...}}`. kinds: by kind of target, what it wants to know.
+def load_secrets(
+    path: Path, targets: Mapping[str, type[Noun]], engines: Mapping[str, type[Noun]], inventory: Inventory
+) -> SecretInventory:
+    """Read `secrets: {NAME: {...}}`. targets, engines: by kind, what each wants to know.
 
-    Raises ConfigurationErrors with every mistake at its line: unknown kinds, hosts and names, circles.
+    Relative `file:` references are meant from the file's folder. Raises ConfigurationErrors with every mistake at its
+    line: unknown kinds, hosts and names, circles, a reference that is missing or has no place.
     """
-    found = SecretInventory(secrets=load_named(path, "secrets", ManagedSecret))
+    named = load_named(path, "secrets", ManagedSecret)
+    found = SecretInventory(secrets={name: _from_here(one, path.parent) for name, one in named.items()})
     file, errors = read_yaml(path), list[ConfigurationError]()
     for name, one in found.secrets.items():
-        errors += _target(file, one, kinds, inventory)
+        errors += _target(file, one, {**targets, **engines}, inventory)
+        errors += _reference(file, one, engine=one.kind in engines)
         for number, other in enumerate(one.after):
             if other not in found.secrets:
                 hint = suggestion(other, found.secrets)
@@ -38,6 +43,22 @@ def load_secrets(path: Path, kinds: Mapping[str, type[Noun]], inventory: Invento
     if errors:
         raise ConfigurationErrors(errors)
     return found
+
+
+def _from_here(one: ManagedSecret, folder: Path) -> ManagedSecret:
+    copies = tuple(f"file:{folder / copy.removeprefix('file:')}" for copy in one.copies)
+    return one.model_copy(update={"copies": copies})
+
+
+def _reference(file: YamlFile, one: ManagedSecret, *, engine: bool) -> list[ConfigurationError]:
+    """What a target asks for lives somewhere; what an engine makes lives in Vault, where only the engine knows."""
+    at = ("secrets", one.name)
+    if engine and (one.reference or one.copies):
+        key = "reference" if one.reference else "copies"
+        return [file.error(f"{one.kind} is kept by Vault's engine", *at, key, hint=f"Take {key} away")]
+    if not engine and not one.reference:
+        return [file.error("says no reference", *at, hint="reference: vault:irflow/shop/db#password")]
+    return []
 
 
 def _target(

@@ -18,7 +18,7 @@ from irflow.adapters.ssh.transport import PromptSocket, Transport
 from irflow.adapters.ssh.watchdog import Leash
 from irflow.core.errors import HostUnreachable, LoginFailed
 from irflow.core.inventory import Host
-from irflow.core.rotation import NotOffered
+from irflow.core.rotation_means import NotOffered
 from irflow.core.secret import SecretStore
 
 DEAD_AFTER_S = 10

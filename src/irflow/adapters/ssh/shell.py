@@ -121,7 +121,7 @@ class SshShell:
                 done()
 
     def admits(self, host: Host, user: str, value: SecretValue, kind: str, *, timeout_s: float) -> bool:
-        """See core.rotation.Logins. Over a connection of its own, also through jump hosts."""
+        """See core.rotation_means.Logins. Over a connection of its own, also through jump hosts."""
         with self._watchdog.watch(timeout_s) as leash:
             dial, done = self._pool.dial(host, leash)
             try:

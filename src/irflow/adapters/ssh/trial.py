@@ -22,7 +22,7 @@ class _One:
 
 
 def try_login(host: Host, user: str, value: SecretValue, kind: str, leash: Leash, dial: Callable[[], Stream]) -> bool:
-    """See core.rotation.Logins."""
+    """See core.rotation_means.Logins."""
     who = host.model_copy(update={"user": user, "certificate": None})
     password = value.reveal().decode() if kind == "password" else None
     try:

@@ -13,7 +13,8 @@ from typing import Any
 
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Json, Noun
-from irflow.core.rotation import Means, Target
+from irflow.core.rotation import Target
+from irflow.core.rotation_means import Means
 
 
 @cache

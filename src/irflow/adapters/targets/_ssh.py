@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from irflow.core.errors import ConfigurationError, RemoteFailed
 from irflow.core.inventory import Host
 from irflow.core.ports import Shell
-from irflow.core.rotation import Document, Logins, Means, Overtaken, SecretBusy, TargetRefused
+from irflow.core.rotation import Document, Overtaken, SecretBusy, TargetRefused
+from irflow.core.rotation_means import Logins, Means
 from irflow.core.secret import SecretValue
 
 CALL_S, LOGIN_S = 30.0, 15.0
@@ -53,5 +54,5 @@ class Account:
             raise
 
     def admits(self, value: SecretValue, kind: str) -> bool:
-        """Log in from outside. Raises as core.rotation.Logins.admits."""
+        """Log in from outside. Raises as core.rotation_means.Logins.admits."""
         return self.logins.admits(self.host, self.name, value, kind, timeout_s=LOGIN_S)

@@ -19,7 +19,8 @@ from pydantic import Field
 from irflow.adapters.targets._ssh import Account
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Noun
-from irflow.core.rotation import Document, Means, Writer
+from irflow.core.rotation import Document, Writer
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 
 KIND = "authorized_key"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from irflow.core.model import Noun
-from irflow.core.rotation import Document, Means, Writer
+from irflow.core.rotation import Document, Writer
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 
 KIND = "document"

@@ -24,7 +24,8 @@ from pydantic import Field, model_validator
 
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
 from irflow.core.model import Json, Noun
-from irflow.core.rotation import Document, Means, TargetRefused, Writer
+from irflow.core.rotation import Document, TargetRefused, Writer
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 KIND = "http_api"

@@ -13,33 +13,25 @@ import psycopg
 from psycopg import sql
 from pydantic import Field
 
+from irflow.adapters.postgresql_login import Server, admits, connect
 from irflow.core.errors import OutcomeUnknown, ServiceMissing
-from irflow.core.model import Noun
-from irflow.core.rotation import Document, Means, SecretBusy, TargetRefused, Writer
+from irflow.core.rotation import Document, SecretBusy, TargetRefused, Writer
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 KIND = "postgresql"
-_CONNECT_S = 5
 _LENGTH = 40
 _ALPHABET = string.ascii_letters + string.digits
 # A half-open connection would keep the lock: both ends give up after about 15 s.
 _KEEPALIVE_THERE = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3"
 
 
-class Params(Noun):
-    """host: name, address or socket folder. role: whose password it is. admin, admin_secret: who may change it.
+class Params(Server):
+    """role: whose password it is. admin, admin_secret: who may change it."""
 
-    tls: libpq's sslmode; ca: certificate of the server's authority. database: one that both may connect to.
-    """
-
-    host: str
-    port: int = Field(default=5432, ge=1, le=65535)
-    database: str = "postgres"
     role: str = Field(min_length=1, max_length=63)
     admin: str = Field(min_length=1, max_length=63)
     admin_secret: str
-    tls: str = Field(default="prefer", pattern=r"^(disable|prefer|require|verify-ca|verify-full)$")
-    ca: str = ""
 
 
 def open_target(params: Params, means: Means) -> Role:
@@ -65,7 +57,7 @@ class Role:
         """The role's advisory lock, held by the session that alters it."""
         password = self.store.resolve(SecretRef.parse(self.params.admin_secret))
         try:
-            connection = self._connect(self.params.admin, password)
+            connection = connect(self.params, self.params.admin, password)
         except psycopg.OperationalError as error:
             raise self._missing(error) from None
         with connection:
@@ -75,30 +67,8 @@ class Role:
             yield _RoleWriter(self.params, connection, self._where)
 
     def admits(self, value: SecretValue) -> bool:
-        """Log in with it. What is refused like a value that nobody knows is refused; other errors decide nothing."""
-        said = self._try(value)
-        if said is None or "password authentication failed" in said:
-            return said is None
-        if said == self._try(self.new_value()):  # the server may not speak English
-            return False
-        raise OutcomeUnknown(f"the login neither worked nor failed: {said}", where=self._where)
-
-    def _try(self, value: SecretValue) -> str | None:
-        """None when it gets in, else the last line of what the server says."""
-        try:
-            self._connect(self.params.role, value).close()
-        except psycopg.OperationalError as error:
-            return str(error).strip().splitlines()[-1]
-        return None
-
-    def _connect(self, user: str, password: SecretValue) -> psycopg.Connection:
-        one = self.params
-        return psycopg.connect(
-            host=one.host, port=one.port, dbname=one.database, user=user, password=password.reveal().decode(),
-            sslmode=one.tls, sslrootcert=one.ca or None, connect_timeout=_CONNECT_S, autocommit=True,
-            application_name="irflow rotation", passfile="/dev/null",
-            keepalives_idle=5, keepalives_interval=3, keepalives_count=3, tcp_user_timeout=15000,
-        )  # fmt: skip
+        """Log in with it. Raises OutcomeUnknown on an answer that is neither yes nor no."""
+        return admits(self.params, self.params.role, value)
 
     def _missing(self, error: psycopg.OperationalError) -> ServiceMissing:
         lines = str(error).strip().splitlines()

@@ -26,7 +26,8 @@ from redis.retry import Retry
 
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
 from irflow.core.model import Noun
-from irflow.core.rotation import Document, Means, Overtaken, SecretBusy, StillAccepted, TargetRefused, Writer
+from irflow.core.rotation import Document, Overtaken, SecretBusy, StillAccepted, TargetRefused, Writer
+from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 KIND = "redis"

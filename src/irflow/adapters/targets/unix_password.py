@@ -12,7 +12,8 @@ from pydantic import Field
 
 from irflow.adapters.targets._ssh import CALL_S, Account
 from irflow.core.model import Noun
-from irflow.core.rotation import Document, Means, NotOffered, Writer
+from irflow.core.rotation import Document, Writer
+from irflow.core.rotation_means import Means, NotOffered
 from irflow.core.secret import SecretValue
 
 KIND = "unix_password"

@@ -7,6 +7,7 @@ from typing import Any
 
 import hvac
 
+from irflow.adapters.vault.failures import VaultPathMissing
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Json
@@ -63,6 +64,8 @@ class KvDocument:
 
     def forget(self, keep: int) -> None:
         """Destroy what is older: the bytes go, a mark that there was a version stays."""
+        if not keep:
+            return
         found = self._call(lambda kv, mount, path: kv.read_secret_metadata(path, mount_point=mount))["data"]
         older = [int(one) for one, about in found["versions"].items() if int(one) < keep and not about["destroyed"]]
         if older:
@@ -70,12 +73,16 @@ class KvDocument:
 
     def begin(self, value: SecretValue, rest: dict[str, Json]) -> Document:
         """Put a secret under irflow's care that Vault did not have. Raises Overtaken when it is there already."""
+        self._guard()
+        return self.write(Document(value, 0, rest=rest, name=str(self.ref)))
+
+    def _guard(self) -> None:
+        """Have Vault take no write without a check-and-set, and drop no version that nobody destroyed."""
         self._call(
             lambda kv, mount, path: kv.update_metadata(
                 path, mount_point=mount, cas_required=True, max_versions=KEPT_VERSIONS
             )
         )
-        return self.write(Document(value, 0, rest=rest, name=str(self.ref)))
 
     @property
     def _field(self) -> str:
@@ -84,6 +91,24 @@ class KvDocument:
     def _call(self, do: Any) -> Any:
         mount, _, path = self.ref.path.partition("/")
         return self.session.call(str(self.ref), lambda client: do(_kv(client), mount, path))
+
+
+@dataclass(frozen=True)
+class EnginePlace(KvDocument):
+    """core.rotation.Authority for what an engine of Vault keeps: run and what was before, made at the first use."""
+
+    def read(self) -> Document:
+        """As KvDocument; where there is nothing yet, version 0 of it."""
+        try:
+            return super().read()
+        except VaultPathMissing:
+            return Document(SecretValue(b"kept by Vault's own engine"), 0, name=str(self.ref))
+
+    def write(self, document: Document) -> Document:
+        """As KvDocument; the first makes it."""
+        if not document.version:
+            self._guard()
+        return super().write(document)
 
 
 class VaultSecrets:

@@ -28,6 +28,10 @@ class VaultFailing(ServiceMissing):
     """The server answers every call with an error of its own, as with a full audit disk."""
 
 
+class VaultTooOld(Refused):
+    """What was encrypted was encrypted with a version of the key that opens nothing any more."""
+
+
 class VaultDenied(Refused):
     """The policy does not allow it."""
 
@@ -93,6 +97,8 @@ def _invalid(error: hvac.exceptions.InvalidRequest, where: str) -> IrflowError:
         return VaultLoginFailed(
             "Vault refuses irflow's role or secret-id", where=where, hint="Issue a new one, see secrets/README.md"
         )
+    if "too old" in said:
+        return VaultTooOld("this version of the key opens nothing any more", where=where, hint="See min_decryption")
     if "HTTPS server" in said:
         return VaultUnreachable("Vault speaks HTTPS here", where=where, hint="Write https:// in vault.url")
     return VaultFailing("Vault does not take this request", where=where, hint="Look at its log")

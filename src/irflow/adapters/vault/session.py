@@ -53,6 +53,15 @@ class Session:
                 raise
         return self._once(where, self._enter(token), do)
 
+    def fresh(self, where: str, do: Callable[[hvac.Client], T]) -> T:
+        """Do something with a client that nobody has logged in: what anybody from outside could do. Raises as call."""
+        return self._once(where, "", do)
+
+    def renew(self) -> None:
+        """Log in anew at the next call, with what the references lead to by then; the old token is left as it is."""
+        with self._entering:
+            self._token = ""
+
     def describe(self) -> str:
         """With which policies irflow is logged in. Raises as call."""
         said = self.call("auth/token/lookup-self", lambda client: client.auth.token.lookup_self())["data"]

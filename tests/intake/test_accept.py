@@ -79,6 +79,13 @@ def test_new_accounts_and_hashes_of_an_alert_that_joins_are_added_and_what_can_b
     assert fold(at.store.events(incident.id)).incident.hashes == ("a" * 64,)
 
 
+def test_names_of_secrets_become_targets_and_what_can_be_none_does_not(at: Site) -> None:
+    at.alert(fingerprint="a", secrets=["shop-db", "Tr0ub4dor&3", "shop-db"])
+    at.alert(fingerprint="b", secrets=["deploy-key"])
+    (incident,) = at.open()
+    assert incident.secrets == ("shop-db", "deploy-key")
+
+
 def test_a_more_urgent_alert_raises_the_severity_and_tells_people(at: Site) -> None:
     at.alert(fingerprint="a", severity="high")
     at.alert(fingerprint="b", severity="critical")

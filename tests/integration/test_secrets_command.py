@@ -254,6 +254,16 @@ def test_as_a_step_of_an_incident_it_is_planned_approved_journalled_and_goes_on_
     assert desk.irflow("journal", "verify").code == 0
 
 
+def test_a_name_that_nobody_knows_keeps_no_other_secret_from_being_replaced(desk: Desk) -> None:
+    before = desk.live("shop-db")
+    params = ("--param", "secrets=shop-db,of-somebody-else")
+    done = desk.irflow("run", "rotate-leaked", *params, "--local", "--yes", "--as", FIRST)
+    assert done.code == 1
+    assert "not proved: of-somebody-else: one of secrets.yaml" in done.out
+    assert desk.live("shop-db") != before
+    assert not desk.gets_in("shop", before)
+
+
 def test_where_no_secret_is_named_the_step_says_so(desk: Desk) -> None:
     before = (desk.home / "secrets.yaml").read_text()
     (desk.home / "secrets.yaml").unlink()

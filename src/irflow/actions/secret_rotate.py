@@ -35,11 +35,17 @@ class SecretRotate(Action[RotateParams]):
     irreversible_because: ClassVar[str] = "somebody else may know the values from before; rotate again instead"
 
     def observe(self, params: RotateParams, context: Context) -> dict[str, Json]:
-        """Which secrets, in which order. Raises Refused where irflow looks after none, UsageError for unknown names."""
+        """Which secrets, in which order. Raises Refused where irflow looks after none, UsageError where none is known.
+
+        One name that nobody knows keeps no other secret from being replaced; verify names it.
+        """
         inventory = _rotations(context).inventory
-        names = [inventory.get(name).name for name in dict.fromkeys(params.secrets or inventory.secrets)]
-        groups = [list(group) for group in inventory.order(names)]
-        return {"groups": groups, "run": f"{context.incident.id}/{context.step.key}"}
+        asked = list(dict.fromkeys(params.secrets or inventory.secrets))
+        unknown = [name for name in asked if name not in inventory.secrets]
+        if unknown == asked:
+            inventory.get(unknown[0])
+        groups = [list(group) for group in inventory.order(name for name in asked if name not in unknown)]
+        return {"groups": groups, "unknown": unknown, "run": f"{context.incident.id}/{context.step.key}"}
 
     def plan(self, params: RotateParams, seen: dict[str, Json]) -> tuple[Change, ...]:
         """One change for all: which can go side by side is the inventory's to say."""
@@ -73,6 +79,10 @@ class SecretRotate(Action[RotateParams]):
         checks += [
             Check(f"{one.name}: the live value works", one.good, "", str(one.error or "works"))
             for one in _rotations(context).verify(names)
+        ]
+        checks += [
+            Check(f"{name}: one of secrets.yaml", False, "", "not there: its owner must replace it")
+            for name in seen.get("unknown", ())
         ]
         gaps = {name: one["gap_s"] for name, one in results.items() if one["gap_s"] is not None}
         return Proof(tuple(checks), {"secrets": names, "run": seen["run"], "gaps_s": gaps})

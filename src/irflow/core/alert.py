@@ -30,7 +30,7 @@ class Alert(Noun):
 
     id: ULID. source: the configured source's name. message_id: the sender's idempotency key.
     fingerprint: equal for repeats of the same trouble from the same source.
-    hosts, addresses, accounts, hashes: as sent; hosts are resolved against the inventory before anything is done.
+    hosts, addresses, accounts, hashes, secrets: as sent; hosts are looked up in the inventory before anything is done.
     occurred_at: when the source says it began. raw_sha256: hash of the raw request body.
     """
 
@@ -47,6 +47,7 @@ class Alert(Noun):
     addresses: tuple[str, ...] = Field(default=(), max_length=1000)
     accounts: tuple[str, ...] = Field(default=(), max_length=1000)
     hashes: tuple[str, ...] = Field(default=(), max_length=1000)
+    secrets: tuple[str, ...] = Field(default=(), max_length=1000)
     labels: dict[str, str] = {}
     occurred_at: datetime | None = None
     received_at: datetime

@@ -12,7 +12,7 @@ SYSTEM = "system"
 """The pseudo-incident whose journal records what concerns the whole installation (halt, resume)."""
 
 
-TARGETS = ("hosts", "addresses", "accounts", "hashes")
+TARGETS = ("hosts", "addresses", "accounts", "hashes", "secrets")
 """What an incident is about; alerts and people may add to each while it is open."""
 
 
@@ -22,6 +22,7 @@ class Incident(Noun):
     id: ULID. number: what people say, `IR-2026-0001`; given by the store.
     hosts: inventory names only. unknown_hosts: names an alert gave that the inventory does not have; never acted on.
     addresses: canonical IP addresses or networks. hashes: SHA-256 of malicious files, in lower case.
+    secrets: names of secrets.yaml that are in the wrong hands, never values.
     detected_at: the start of all clocks. drill: kept out of metrics.
     """
 
@@ -36,6 +37,7 @@ class Incident(Noun):
     addresses: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     playbook: str | None = None
     detected_at: datetime
     drill: bool = False

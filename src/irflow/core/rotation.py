@@ -271,6 +271,7 @@ class Rotator:
         started, works = self.now(), False
         try:
             if document.disabled or not self.target.admits(staged.new):
+                started = self.now()
                 writer.apply(staged.new, document)
                 if document.disabled:
                     writer.enable(document)

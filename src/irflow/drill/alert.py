@@ -31,6 +31,7 @@ def sound(web_url: str, installation: Installation, alarm: Alarm) -> Json:
             "hosts": list(alarm.hosts),
             "addresses": list(alarm.addresses),
             "accounts": list(alarm.accounts),
+            "secrets": list(alarm.secrets),
             "fingerprint": secrets.token_hex(8),
         }
     )

@@ -19,12 +19,13 @@ CLAIMED = frozenset({State.DONE, State.NOOP})
 def contained_at(status: IncidentStatus, actions: frozenset[str], victims: Iterable[str]) -> datetime | None:
     """When the last containing step was proved on the last victim; None while one is missing.
 
-    actions: names of those that contain. A victim without such a step is not contained.
+    actions: names of those that contain. A victim without such a step is not contained. victims: none where the action
+    is not one on hosts; then one such step is enough.
     """
     plan = status.plan(Phase.CONTAINMENT)
     wanted = [one for one in (plan.steps if plan else ()) if one.action in actions]
     ends = [(one.target, status.step(one.key)) for one in wanted]
-    if not set(victims) <= {target for target, _ in ends}:
+    if not ends or not set(victims) <= {target for target, _ in ends}:
         return None
     if any(step.state not in CLAIMED or step.ended_at is None for _, step in ends):
         return None

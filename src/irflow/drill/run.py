@@ -74,6 +74,7 @@ def _play(scene: Scene, scenario: Scenario, sabotage: str | None, started: float
     results += checks.score(last, before[len(first) :], checks.ask(last))
     status = fold(scene.store.events(incident.id))
     shown = scene.home / "documents" if scene.kept else Path("documents")
+    results += scene.attack.afterwards(status)
     documents = findings.documents(scene.home / "documents", status, shown)
     results += findings.evidence_scores(
         scene.home / "evidence", status, victims, scenario.profiles, scene.attack.traces()
@@ -116,8 +117,10 @@ def _contain(
 ) -> float | None:
     """Seconds from the request's arrival to the last proved step; None when that did not come in time."""
 
+    where = victims if scenario.on_hosts else []
+
     def over(status: IncidentStatus) -> bool:
-        return findings.contained_at(status, scenario.containing, victims) is not None or findings.stuck(status)
+        return findings.contained_at(status, scenario.containing, where) is not None or findings.stuck(status)
 
     try:
         status = people.serve(
@@ -126,12 +129,13 @@ def _contain(
     except IrflowError as error:
         report(f"not contained: {error}")
         return None
-    moment = findings.contained_at(status, scenario.containing, victims)
+    moment = findings.contained_at(status, scenario.containing, where)
     if moment is None:
         report("not contained")
         return None
     seconds = (moment - sent_at).total_seconds()
-    report(f"contained {len(victims)} host{'s' if len(victims) > 1 else ''} in {seconds:.2f} s")
+    many = f" {len(victims)} host{'s' if len(victims) > 1 else ''}" if where else ""
+    report(f"contained{many} in {seconds:.2f} s")
     return seconds
 
 

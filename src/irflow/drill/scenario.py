@@ -6,11 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from irflow.core.status import IncidentStatus
 from irflow.drill.checks import Probe
+from irflow.drill.scorecard import CheckScore
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost
+
+if TYPE_CHECKING:
+    from irflow.drill.estate import Estate
 
 EVERY_PROFILE = frozenset({"snapshot", "volatile"})
 DOCUMENTS = ("incident-report", "stakeholder-update", "post-incident-review")
@@ -18,11 +23,15 @@ DOCUMENTS = ("incident-report", "stakeholder-update", "post-incident-review")
 
 @dataclass(frozen=True)
 class Stage:
-    """Where it plays. victims: the attacked hosts, in order. bystander: a host that nobody attacks or names."""
+    """Where it plays. victims: the attacked hosts, in order. bystander: a host that nobody attacks or names.
+
+    estate: where the scenario has one.
+    """
 
     lab: Lab
     victims: tuple[LabHost, ...]
     bystander: LabHost
+    estate: Estate | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Alarm:
     addresses: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     severity: str = "critical"
+    secrets: tuple[str, ...] = ()
 
 
 class Attack(ABC):
@@ -68,14 +78,19 @@ class Attack(ABC):
         """What the operators do on the hosts before they answer a manual step, by step id."""
         return {"eradicate": self.eradicate}
 
+    def afterwards(self, status: IncidentStatus) -> list[CheckScore]:
+        """What only the whole of it shows; asked once, when the incident is closed."""
+        return []
+
 
 class Scenario(ABC):
     """One scenario. A file of scenarios/ holds one, as SCENARIO.
 
     name: as people type it. title: one line. alert: the type and severity whose playbook has to answer.
     least_hosts: how many must be attacked. containing: names of the actions that contain it; when all their steps of
-    the containment phase are done it counts as contained. profiles: evidence that every host must have given.
-    documents: what must have been written at the end.
+    the containment phase are done it counts as contained. on_hosts: whether they are done host by host. profiles:
+    evidence that every host must have given. documents: what must have been written at the end. has_estate: whether
+    servers with secrets belong to it.
     """
 
     name: ClassVar[str]
@@ -85,6 +100,8 @@ class Scenario(ABC):
     least_hosts: ClassVar[int] = 1
     profiles: ClassVar[frozenset[str]] = EVERY_PROFILE
     documents: ClassVar[tuple[str, ...]] = DOCUMENTS
+    on_hosts: ClassVar[bool] = True
+    has_estate: ClassVar[bool] = False
 
     def prepare(self, stage: Stage) -> None:  # noqa: B027 - most hosts need no weakness added
         """Make the hosts what they were before the attack, weaknesses included: the baseline is taken after this."""

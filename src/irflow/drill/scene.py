@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irflow.core.errors import ServiceMissing, UsageError
 from irflow.core.playbook import choose
@@ -20,6 +21,9 @@ from irflow.lab.lab import Lab
 from irflow.lab.ladder import require_packets
 from irflow.supervisor.stack import Stack, start_stack
 from irflow.wiring import Configuration, load, open_store
+
+if TYPE_CHECKING:
+    from irflow.drill.estate import Estate
 
 NAMED = 3
 """Up to so many attacked hosts are named one by one."""
@@ -83,7 +87,11 @@ def raise_scene(
     lab = cleanup.enter_context(Lab.up(hosts + 1, home / "lab", level=level))
     report(f"lab: {hosts + 1} hosts, level {level.value}")
     stage = Stage(lab, lab.hosts[:hosts], lab.hosts[hosts])
-    installation = install(home, lab, sabotage=sabotage)
+    if scenario.has_estate:
+        stage = replace(stage, estate=_estate(cleanup, stage, report))
+    installation = install(home, lab, sabotage=sabotage, settings=stage.estate.settings if stage.estate else None)
+    if stage.estate:
+        stage.estate.write_inventory(home)
     config = load(home)
     _require_steps(config, scenario, sabotage)
     stack = cleanup.enter_context(start_stack(config.settings, report=report))
@@ -100,6 +108,14 @@ def raise_scene(
     report(f"attack staged on {victims}: {attack.summary()}")
     kept = keep or not place.temporary
     return Scene(home, kept, stage, attack, stack, store, installation, config)
+
+
+def _estate(cleanup: ExitStack, stage: Stage, report: Report) -> Estate:
+    from irflow.drill.estate import raise_estate  # other scenarios need neither its programs nor its libraries
+
+    estate = raise_estate(cleanup, stage.lab, stage.victims)
+    report(f"servers: Vault, PostgreSQL, Redis; {len(estate.targets)} secrets")
+    return estate
 
 
 def _require_steps(config: Configuration, scenario: Scenario, sabotage: str | None) -> None:

@@ -25,7 +25,7 @@ from irflow.intake.source import Source
 ACTOR = "irflow:web"
 ACCEPTED, QUARANTINED = "accepted", "quarantined"
 MOST_TARGETS = 1000
-"""Most addresses, accounts and hashes of one incident, each; more stay in their alerts."""
+"""Most addresses, accounts, hashes and secrets of one incident, each; more stay in their alerts."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ class _Desk:
             addresses=_union(one.addresses for one in group)[:MOST_TARGETS],
             accounts=_union(one.accounts for one in group)[:MOST_TARGETS],
             hashes=_union(one.hashes for one in group)[:MOST_TARGETS],
+            secrets=_union(one.secrets for one in group)[:MOST_TARGETS],
         )  # fmt: skip
         opened = self.tx.open_incident(incident, ACTOR)
         self.opened[first.group] = opened.id

@@ -60,6 +60,7 @@ def _reading(source: Source, one: _Alert) -> Reading:
         addresses=_all(one, source.address_labels, 100),
         accounts=_all(one, source.account_labels, 256),
         hashes=_all(one, source.hash_labels, 128),
+        secrets=_all(one, source.secret_labels, 128),
         labels=labels(one.labels),
         occurred_at=_began(one.startsAt),
     )

@@ -10,7 +10,7 @@ from irflow.core.incident import TARGETS, Incident
 from irflow.core.inventory import Inventory
 from irflow.core.playbook import Playbook, choose
 from irflow.core.severity import Severity, worse
-from irflow.intake.targets import usable_accounts, usable_addresses, usable_hashes
+from irflow.intake.targets import usable_accounts, usable_addresses, usable_hashes, usable_secrets
 
 
 class Fit(Enum):
@@ -30,6 +30,7 @@ class Sighting:
     addresses: tuple[str, ...]
     accounts: tuple[str, ...]
     hashes: tuple[str, ...]
+    secrets: tuple[str, ...]
     playbook: str | None
     drill: bool
 
@@ -50,7 +51,7 @@ def sight(alert: Alert, inventory: Inventory, playbooks: tuple[Playbook, ...], *
     playbook = choose(playbooks, alert.type, alert.severity)
     return Sighting(
         alert, hosts, unknown, usable_addresses(alert.addresses), usable_accounts(alert.accounts),
-        usable_hashes(alert.hashes), playbook.playbook if playbook else None, drill,
+        usable_hashes(alert.hashes), usable_secrets(alert.secrets), playbook.playbook if playbook else None, drill,
     )  # fmt: skip
 
 

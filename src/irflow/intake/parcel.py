@@ -18,7 +18,7 @@ from irflow.intake.text import clean
 MOST_ALERTS = 1000
 """Most alerts of one request: they share one transaction, for which others wait."""
 MOST_TARGETS = 1000
-"""Most hosts, addresses, accounts or hashes of one alert (core.alert)."""
+"""Most hosts, addresses, accounts, hashes or secrets of one alert (core.alert)."""
 _MOST_LABELS = 100
 
 
@@ -35,6 +35,7 @@ class Reading(Noun):
     addresses: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     labels: dict[str, str] = {}
     occurred_at: datetime | None = None
 

@@ -43,8 +43,8 @@ class Source(Noun):
 
     kind: how its requests are read; `alertmanager`, `standard`, or one that another package adds.
     keys: in YAML `key`, a secret reference (`file:PATH`) or two of them while a key is changed.
-    type_labels, severity_label, host_labels, address_labels, account_labels, hash_labels: for kinds with free labels,
-    which label says what; of type_labels and host_labels the first one that an alert carries counts.
+    type_labels, severity_label, host_labels, address_labels, account_labels, hash_labels, secret_labels: for kinds with
+    free labels, which label says what; of type_labels and host_labels the first one that an alert carries counts.
     type_map, severity_map: the source's words for types and severities, in any case. default_type: when nothing says
     it; empty uses the alert's own name. per_minute: most requests; 0 gives 60000, or 120 without auth.
     max_body: bytes. drill: incidents are kept out of metrics.
@@ -64,6 +64,7 @@ class Source(Noun):
     address_labels: tuple[str, ...] = ("source_ip", "src_ip", "attacker_ip", "remote_ip")
     account_labels: tuple[str, ...] = ("account", "user", "username")
     hash_labels: tuple[str, ...] = ("sha256", "file_sha256", "file_hash")
+    secret_labels: tuple[str, ...] = ("secret", "secret_name")
     per_minute: int = Field(default=0, ge=0)
     max_body: int = Field(default=MIB, ge=1, le=16 * MIB)
     drill: bool = False

@@ -38,6 +38,7 @@ class _Alert(BaseModel):
     addresses: list[str] = Field(default=[], max_length=MOST_TARGETS)
     accounts: list[str] = Field(default=[], max_length=MOST_TARGETS)
     hashes: list[str] = Field(default=[], max_length=MOST_TARGETS)
+    secrets: list[str] = Field(default=[], max_length=MOST_TARGETS)
     labels: dict[str, str | int | float | bool] = {}
     fingerprint: str = ""
     occurred_at: str = ""
@@ -88,13 +89,16 @@ def _reading(source: Source, one: _Alert, where: str) -> Reading:
         ) from None
     hosts, addresses = clean_all(one.hosts, 253), clean_all(one.addresses, 100)
     accounts, hashes = clean_all(one.accounts, 256), clean_all(one.hashes, 128)
-    parts = [sorted(hosts), sorted(addresses), sorted(accounts), *([sorted(hashes)] if hashes else [])]
+    secrets = clean_all(one.secrets, 128)
+    parts = [sorted(hosts), sorted(addresses), sorted(accounts)]
+    parts += [sorted(names) for names in (hashes, secrets) if names]
     title = clean(one.title, 500) or type_
     return Reading(
         fingerprint=fingerprint(one.fingerprint, type_, title, *parts),
         status=AlertStatus(one.status), type=type_, severity=severity, title=title,
         summary=clean(one.summary, 10_000, lines=True), hosts=hosts, addresses=addresses, accounts=accounts,
-        hashes=hashes, labels=labels({key: _text(value) for key, value in one.labels.items()}), occurred_at=occurred_at,
+        hashes=hashes, secrets=secrets, labels=labels({key: _text(value) for key, value in one.labels.items()}),
+        occurred_at=occurred_at,
     )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ def _canonical(text: str) -> str:
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 """Account names as useradd(8) takes them: at most 32 characters, none that could read as an option."""
+_SECRET = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""Names as secrets.yaml takes them (core.secret_inventory)."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,3 +51,8 @@ def usable_hashes(texts: Iterable[str]) -> tuple[str, ...]:
     """The SHA-256 hashes among texts, in lower case, without repeats, in order; `sha256:` before one is let pass."""
     hashes = (one.strip().lower().removeprefix("sha256:") for one in texts)
     return tuple(dict.fromkeys(one for one in hashes if _SHA256.fullmatch(one)))
+
+
+def usable_secrets(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts that can be names of secrets.yaml, without repeats, in order."""
+    return tuple(dict.fromkeys(one for one in texts if _SECRET.fullmatch(one)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from irflow.lab.intruder import Intruder, on_host, works
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost
+from irflow.lab.password_login import asking
 from irflow.lab.vantage import ssh_argv
 
 ACCOUNT = "bob"
@@ -74,12 +75,8 @@ class BruteForce(Intruder):
         return works(self.lab, self._login(password), _LOGIN_S)
 
     def _login(self, password: str, connect_s: int = int(_LOGIN_S)) -> Sequence[str]:
-        ssh = ssh_argv(self.lab, self.host, "attacker", user=ACCOUNT, connect_s=connect_s)
-        answer = ["env", f"GUESS={password}", f"SSH_ASKPASS={self._ask}", "SSH_ASKPASS_REQUIRE=force"]
-        options = ("BatchMode=no", "NumberOfPasswordPrompts=1", "PreferredAuthentications=password")
-        # The first value of an option counts: ours stand before those of a login with a key.
-        at = ssh.index("-F") + 2
-        return [*answer, *ssh[:at], *(part for one in options for part in ("-o", one)), *ssh[at:]]
+        ssh = asking(ssh_argv(self.lab, self.host, "attacker", user=ACCOUNT, connect_s=connect_s))
+        return ["env", f"GUESS={password}", f"SSH_ASKPASS={self._ask}", "SSH_ASKPASS_REQUIRE=force", *ssh]
 
 
 def _write_program(path: Path) -> None:

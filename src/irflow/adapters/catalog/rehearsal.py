@@ -66,7 +66,7 @@ def dry_plan(loaded: LoadedCatalog, playbook: Playbook, *, now: datetime | None 
     for severity in playbook.match.severity or tuple(Severity):
         incident = Incident(
             id="0" * 26, number="IR-0000-0000", type=playbook.match.types[0], severity=severity, trust=Trust.VERIFIED,
-            title="Rehearsal", hosts=hosts, addresses=(SAMPLE_ADDRESS,), accounts=("sample",),
+            title="Rehearsal", hosts=hosts, addresses=(SAMPLE_ADDRESS,), accounts=("sample",), secrets=("sample",),
             playbook=playbook.playbook, detected_at=now or datetime.now(UTC), drill=True,
         )  # fmt: skip
         for phase in Phase:

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,14 @@ class EmbeddedVault:
     """One server in one folder. Start it as often as you like: the first time it is initialised.
 
     home: made with mode 0700. audit: where the audit log goes; a full disk there stops every call. port: 0 for any.
+    environment: what its process carries besides.
     """
 
     home: Path
     port: int = 0
     audit: Path | None = None
     process: subprocess.Popen[bytes] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -123,7 +125,7 @@ class EmbeddedVault:
             self.process = subprocess.Popen(
                 [binary, "server", f"-config={self.home / 'server.hcl'}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)},
+                env={**self.environment, "PATH": "/usr/bin:/bin", "HOME": str(self.home)},
             )  # fmt: skip
         (self.home / "pid").write_text(str(self.process.pid))
         try:

@@ -37,7 +37,13 @@ def rotating() -> Iterator[subprocess.Popen[str]]:
 def tell(process: subprocess.Popen[str], vault: EmbeddedVault, **order: Any) -> dict[str, Any]:
     """Have a rotation done; see rotation_process for what stands in an order and in the answer."""
     login = vault.login
-    order |= {"url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca)}
+    return ask(
+        process, **order, url=login.url, role=str(login.role), secret=str(login.secret), ca=str(login.ca),
+    )  # fmt: skip
+
+
+def ask(process: subprocess.Popen[str], **order: Any) -> dict[str, Any]:
+    """As tell, for an order that says itself which Vault is meant."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(order) + "\n")
@@ -50,7 +56,8 @@ def tell(process: subprocess.Popen[str], vault: EmbeddedVault, **order: Any) -> 
 class Hands:
     """Orders rotations of one secret. first: its value at the beginning. gets_in: tries a value as an attacker would.
 
-    kind, params: the target. means: what it is opened with besides file references, as rotation_process takes it.
+    kind, params: the target. means, copies: what it is opened with besides file references, and the files that get the
+    value too, as rotation_process takes them.
     """
 
     vault: EmbeddedVault
@@ -60,6 +67,7 @@ class Hands:
     gets_in: Callable[[str], bool]
     first: str
     means: dict[str, Any] = field(default_factory=dict)
+    copies: tuple[str, ...] = ()
     seen: set[str] = field(default_factory=set)
     path: str = field(default_factory=lambda: f"test/{uuid.uuid4().hex}")
 
@@ -86,7 +94,7 @@ class Hands:
         """As rotate, but Vault is not looked at afterwards."""
         return tell(
             self.process, self.vault, ref=str(self.ref), kind=self.kind, params=self.params, means=self.means, run=run,
-            fault=fault and f"after:{fault}", broken=broken, on_failure=on_failure,
+            fault=fault and f"after:{fault}", broken=broken, on_failure=on_failure, copies=self.copies,
         )  # fmt: skip
 
     def in_vault(self) -> list[str]:

@@ -1,14 +1,16 @@
 """Rotations in processes that can be killed: a warm parent, forked for each order, so that a case takes milliseconds.
 
 An order on standard input is one JSON line: url, role, secret, ca, ref, kind, params, means (`hosts`: of the inventory,
-for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), broken (the new value never gets in).
-The answer: whether the child was killed, and what it returned or raised.
+for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), broken (the new value never gets in),
+copies (`file:` references; may be left out), keyring (file, key, lock, and after how many writes of entries it ends, 0
+for never; where ref is in a keyring). The answer: whether the child was killed, and what it returned or raised.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +19,9 @@ from typing import Any
 
 from irflow.adapters import engines
 from irflow.adapters.faults import Fault
-from irflow.adapters.secret_files import FileSecrets
+from irflow.adapters.keyring.document import KeyringDocument
+from irflow.adapters.keyring.encrypted_file import EncryptedFileKeyring
+from irflow.adapters.secret_files import FileSecrets, write_secret
 from irflow.adapters.ssh import SshShell
 from irflow.adapters.targets import kinds, open_target
 from irflow.adapters.vault.documents import EnginePlace, KvDocument
@@ -25,7 +29,7 @@ from irflow.adapters.vault.session import Login, Session
 from irflow.core.engine_rotation import EngineRotator
 from irflow.core.errors import IrflowError
 from irflow.core.inventory import Host, Inventory
-from irflow.core.rotation import OnFailure, Rotator
+from irflow.core.rotation import Authority, OnFailure, Rotator
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretValue
 
@@ -41,12 +45,19 @@ def rotate(order: dict[str, Any]) -> str:
         one = EngineRotator(place, engine, time.monotonic, lambda step, _: fault(f"after:{step}"))
         return str((one.rotate(order["run"]) if order["run"] else one.sweep()).result)
     target: Any = open_target(order["kind"], order["params"], means)
-    document = KvDocument(session, ref)
+    document: Authority = _in_keyring(order["keyring"], ref) if ref.scheme == "keyring" else KvDocument(session, ref)
+    copies = [SecretRef.parse(one) for one in order.get("copies", ())]
+
+    def deliver(value: SecretValue) -> None:
+        for copy in copies:
+            write_secret(copy, value)
+
     if order["broken"]:
         target = Broken(target, document.read().live)
     rotator = Rotator(
-        document, target, OnFailure(order["on_failure"]), time.monotonic, lambda step, _: fault(f"after:{step}")
-    )
+        document, target, OnFailure(order["on_failure"]), time.monotonic, lambda step, _: fault(f"after:{step}"),
+        deliver if copies else None,
+    )  # fmt: skip
     return str((rotator.rotate(order["run"]) if order["run"] else rotator.sweep()).result)
 
 
@@ -56,6 +67,25 @@ def _means(given: dict[str, Any]) -> Means:
     hosts = Inventory(hosts={one["name"]: Host(**one) for one in given["hosts"]})
     shell = SshShell(FileSecrets(), hosts)  # ends with the process
     return Means(FileSecrets(), hosts, shell, shell)
+
+
+def _in_keyring(given: dict[str, Any], ref: SecretRef) -> KeyringDocument:
+    key = SecretRef("file", given["key"])
+    backend = Mortal(Path(given["file"]), lambda: FileSecrets().resolve(key))
+    backend.writes = given["writes"]
+    return KeyringDocument(backend, ref, Path(given["lock"]))
+
+
+class Mortal(EncryptedFileKeyring):
+    """A keyring whose process is killed once it has written so many entries; 0: never."""
+
+    writes = 0
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        super().set_password(service, username, password)
+        self.writes -= 1
+        if not self.writes:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Broken:

@@ -23,6 +23,10 @@ class VaultCalls(Protocol):
         """Do something with a client that nobody has logged in, as somebody from outside."""
         ...
 
+    def enters_with(self, value: SecretValue) -> bool:
+        """Whether irflow itself logs in with this secret, as its reference leads to it now."""
+        ...
+
     def renew(self) -> None:
         """Log in anew at the next call, with what the references lead to by then."""
         ...

@@ -29,6 +29,11 @@ def role_of(about: dict[str, Any]) -> str | None:
     return (about.get("meta") or {}).get("role_name")
 
 
+def mount_of(about: dict[str, Any]) -> str:
+    """Where somebody logged in for a token: roles of the same name at two mounts are two roles."""
+    return str(about.get("path", "")).removeprefix("auth/").rpartition("/login")[0]
+
+
 def end(calls: VaultCalls, accessor: str) -> None:
     """End a token with all that were made from it; one that is gone is as good."""
     try:

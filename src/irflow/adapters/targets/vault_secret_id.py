@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from irflow.adapters.engines._tokens import accessors, end, own_accessor, role_of
+from irflow.adapters.engines._tokens import accessors, end, mount_of, own_accessor, role_of
 from irflow.adapters.engines._vault import PATH, read, vault, write
 from irflow.adapters.vault.failures import VaultFailing, VaultLoginFailed, VaultPathMissing
 from irflow.core.errors import ConfigurationError
@@ -83,8 +83,14 @@ class SecretId:
     def revoke(self, value: SecretValue, document: Document) -> None:
         """Destroy it, and end every token that the role logged in for: Vault would leave them alive.
 
-        If it is irflow's own role, irflow logs in anew first, with what was delivered.
+        If it is irflow's own role, irflow logs in anew, with what was delivered. Raises ConfigurationError while irflow
+        still logs in with the one to be destroyed: it could not get in any more.
         """
+        if self.calls.enters_with(value):
+            raise ConfigurationError(
+                "irflow itself logs in with this secret-id", where=self._path,
+                hint="Name the file of vault.secret under copies of this secret, then: irflow secrets sweep",
+            )  # fmt: skip
         try:
             write(self.calls, f"{self._path}/secret-id/destroy", secret_id=value.reveal().decode())
         except (VaultFailing, VaultPathMissing):
@@ -93,7 +99,7 @@ class SecretId:
         self.calls.renew()
         own = own_accessor(self.calls)
         for name, about in accessors(self.calls):
-            if name != own and role_of(about) == self.params.role:
+            if name != own and (mount_of(about), role_of(about)) == (self.params.mount, self.params.role):
                 end(self.calls, name)
 
     def disable(self, document: Document) -> None:

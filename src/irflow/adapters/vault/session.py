@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TypeVar
 import hvac
 
 from irflow.adapters.vault.failures import VaultDenied, named
-from irflow.core.secret import SecretRef, SecretStore
+from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 T = TypeVar("T")
 
@@ -56,6 +57,10 @@ class Session:
     def fresh(self, where: str, do: Callable[[hvac.Client], T]) -> T:
         """Do something with a client that nobody has logged in: what anybody from outside could do. Raises as call."""
         return self._once(where, "", do)
+
+    def enters_with(self, value: SecretValue) -> bool:
+        """See core.rotation_means.VaultCalls."""
+        return hmac.compare_digest(self._bootstrap.resolve(self._login.secret).reveal(), value.reveal())
 
     def renew(self) -> None:
         """Log in anew at the next call, with what the references lead to by then; the old token is left as it is."""

@@ -193,6 +193,26 @@ def test_a_sweep_finds_nothing_to_finish(desk: Desk) -> None:
     assert {one["result"] for one in desk.irflow("secrets", "sweep", "--json").json} == {"unchanged"}
 
 
+def test_what_an_incident_may_have_leaked_is_chosen_and_what_was_replaced_since_is_not(desk: Desk) -> None:
+    assert desk.irflow("secrets", "rotate", "report-db").code == 0
+    changed = {one["name"]: one["changed"] for one in desk.irflow("secrets", "list", "--json").json}
+    leaked = changed["report-db"]
+    assert leaked, changed
+    assert desk.irflow("secrets", "rotate", "alice").code == 0
+    before = desk.live("alice")
+
+    done = desk.irflow("secrets", "rotate", "--exposed-since", leaked[:-1] + ".999999Z", "--json")
+
+    assert done.code == 0, done.err
+    assert {one["name"] for one in done.json} >= {"report-db"}
+    assert desk.live("alice") == before
+    assert desk.irflow("secrets", "rotate", "--exposed-since", "1h", "report-db").out == "no secret was exposed\n"
+    on_host = desk.irflow("secrets", "plan", "--exposed-on", "web-1", "--json").json
+    assert [[one["name"] for one in group] for group in on_host] == [["alice"]]
+    assert "no host 'web-9'" in desk.irflow("secrets", "plan", "--exposed-on", "web-9").err
+    assert "not a time" in desk.irflow("secrets", "plan", "--exposed-since", "yesterday").err
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -13,7 +13,9 @@ from irflow.cli.person import Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
+    from irflow.core.errors import IrflowError
     from irflow.core.rotation import Rotation
     from irflow.core.rotations import Done, Rotates
     from irflow.core.secret_inventory import ManagedSecret
@@ -23,25 +25,39 @@ app = typer.Typer(no_args_is_help=True)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="As in secrets.yaml; all without any.")]
 Parallel = Annotated[int, typer.Option(min=1, max=64, help="So many at once.")]
+Since = Annotated[
+    str,
+    typer.Option(
+        "--exposed-since", metavar="TIME", help="Those whose live value was there at TIME (RFC 3339, or 8h for ago)."
+    ),
+]
+On = Annotated[
+    list[str] | None,
+    typer.Option("--exposed-on", metavar="HOST", help="Those that HOST asks for or uses; repeat for each."),
+]
 Run = Annotated[str, typer.Option("--run", metavar="ID", help="Go on with a rotation that was cut off.")]
 
 
 @app.command("list")
 def list_(json: Json = False) -> None:
-    """List the secrets that irflow looks after; no value is read. Example: irflow secrets list --json"""
-    secrets = _configured().secrets.secrets
-    rows = [_row(one) for one in secrets.values()]
+    """List the secrets that irflow looks after, no values. Example: irflow secrets list --json"""
+    config = _configured()
+    changed, troubles = _changed(config, list(config.secrets.secrets))
+    rows = [_row(one, changed[one.name]) for one in config.secrets.secrets.values()]
     if json:
         dump(rows)
         return
     table(
-        "", ("name", "kind", "reference", "owner", "after", "read by", "if it fails"),
+        "", ("name", "kind", "last replaced", "reference", "owner", "after", "read by", "if it fails"),
         [
-            (one["name"], one["kind"], one["reference"], one["owner"] or "-", ", ".join(one["after"]) or "-",
+            (one["name"], one["kind"], "?" if one["name"] in troubles else one["changed"] or "unknown",
+             one["reference"] or "-", one["owner"] or "-", ", ".join(one["after"]) or "-",
              ", ".join(one["dependants"]) or "-", one["on_failure"])
             for one in rows
         ],
     )  # fmt: skip
+    for trouble in dict.fromkeys(str(one) for one in troubles.values()):
+        progress(f"?: {trouble}")
 
 
 @app.command()
@@ -68,10 +84,13 @@ def put(name: Annotated[str, typer.Argument(metavar="NAME", help="As in secrets.
 
 
 @app.command()
-def plan(names: Names = None, json: Json = False) -> None:
-    """Show in which order they would be replaced, and who is refused meanwhile. Example: irflow secrets plan shop-db"""
+def plan(names: Names = None, since: Since = "", on: On = None, json: Json = False) -> None:
+    """Show in which order they would be replaced, and who is refused meanwhile.
+
+    Example: irflow secrets plan --exposed-since 2026-01-31T12:00:00Z --exposed-on web-1
+    """
     config = _configured()
-    chosen = _chosen(config, names)
+    chosen = _exposed(config, _chosen(config, names), since, on)
     groups = config.secrets.order(chosen)
     with _rotators(config) as rotator:
         meant = {name: rotator(config.secrets.get(name)) for name in chosen}
@@ -91,16 +110,23 @@ def plan(names: Names = None, json: Json = False) -> None:
 
 
 @app.command()
-def rotate(names: Names = None, run: Run = "", parallel: Parallel = 8, json: Json = False) -> None:
+def rotate(
+    names: Names = None, since: Since = "", on: On = None, run: Run = "", parallel: Parallel = 8, json: Json = False
+) -> None:
     """Replace the named secrets, and prove that the new values work and the old ones are dead.
 
-    Example: irflow secrets rotate shop-db shop-cache
+    Example: irflow secrets rotate shop-db shop-cache, or: irflow secrets rotate --exposed-since 8h
     """
     from irflow.core.errors import UsageError
 
-    if not names:
+    if not (names or since or on):
         raise UsageError("no secret is named", hint="Name some, or use: irflow secrets rotate-all")
-    _rotate(names, run, parallel, json=json)
+    config = _configured()
+    chosen = _exposed(config, _chosen(config, names), since, on)
+    if not chosen:
+        say("no secret was exposed")
+        return
+    _rotate(chosen, run, parallel, json=json)
 
 
 @app.command("rotate-all")
@@ -169,6 +195,38 @@ def _chosen(config: Configuration, names: Sequence[str] | None) -> list[str]:
     return [config.secrets.get(name).name for name in dict.fromkeys(names or config.secrets.secrets)]
 
 
+def _exposed(config: Configuration, names: list[str], since: str, on: Sequence[str] | None) -> list[str]:
+    """Those of the named that somebody else may know. Raises UsageError for a time or a host that is none."""
+    from datetime import UTC, datetime
+
+    from irflow.core.errors import UsageError
+    from irflow.core.exposure import exposed, moment_of
+
+    if not (since or on):
+        return names
+    inventory = config.catalog.inventory
+    hosts, unknown = inventory.resolve(tuple(on or ()))
+    if unknown:
+        raise UsageError(f"no host {unknown[0]!r} in the inventory", hint=f"There are {', '.join(inventory.hosts)}")
+    moment = moment_of(since, datetime.now(UTC)) if since else None
+    changed, troubles = _changed(config, names) if since else ({}, {})
+    for name, trouble in troubles.items():
+        progress(f"{name} counts as exposed: {trouble}")
+    secrets = [config.secrets.get(name) for name in names]
+    return list(exposed(secrets, changed, since=moment, hosts=hosts, inventory=inventory))
+
+
+def _changed(config: Configuration, names: Sequence[str]) -> tuple[dict[str, datetime | None], dict[str, IrflowError]]:
+    """When each live value was made, and of which that cannot be read."""
+    from irflow.core.errors import IrflowError
+    from irflow.wiring.rotators import open_rotations
+
+    with open_rotations(config) as rotations:
+        found = rotations.changed(names)
+    troubles = {name: one for name, one in found.items() if isinstance(one, IrflowError)}
+    return {name: None if isinstance(one, IrflowError) else one for name, one in found.items()}, troubles
+
+
 @contextmanager
 def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotates]]:
     from irflow.wiring.rotators import open_rotations
@@ -193,9 +251,10 @@ def _bar(total: int) -> Iterator[Callable[[Done], None]]:
         yield lambda done: drawn.update(task, advance=1, description=done.name)
 
 
-def _row(one: ManagedSecret) -> dict[str, Any]:
+def _row(one: ManagedSecret, changed: datetime | None) -> dict[str, Any]:
     return {
-        "name": one.name, "kind": one.kind, "reference": one.reference, "owner": one.owner, "after": one.after,
+        "name": one.name, "kind": one.kind, "changed": changed and f"{changed:%Y-%m-%dT%H:%M:%SZ}",
+        "reference": one.reference, "owner": one.owner, "after": one.after,
         "dependants": one.dependants, "own": one.own, "on_failure": str(one.on_failure),
     }  # fmt: skip
 

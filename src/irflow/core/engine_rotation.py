@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 
 from irflow.core.errors import CheckFailed
-from irflow.core.rotation import Authority, Document, Passed, Result, Rotation, StillAccepted
+from irflow.core.rotation import Authority, Document, Passed, Result, Rotation, StillAccepted, today
 from irflow.core.secret import SecretValue
 
 
@@ -42,12 +43,13 @@ class Engine(Protocol):
 
 @dataclass
 class EngineRotator:
-    """core.rotations.Rotates for one of them. now: seconds that never go back. passed: see Passed."""
+    """core.rotations.Rotates for one of them. now: seconds that never go back; date: the time. passed: see Passed."""
 
     authority: Authority
     engine: Engine
     now: Callable[[], float]
     passed: Passed = lambda step, version: None
+    date: Callable[[], datetime] = today
 
     @property
     def overlap(self) -> bool:
@@ -88,6 +90,10 @@ class EngineRotator:
         self._check()
         return Rotation(Result.UNCHANGED, document.version, document.version)
 
+    def changed(self) -> datetime | None:
+        """When it was replaced last; None where irflow never did. Raises what Vault's adapter raises."""
+        return self.authority.read().since
+
     def _finish(self, document: Document) -> Rotation:
         if document.old is None:
             self.authority.forget(document.version)
@@ -102,7 +108,7 @@ class EngineRotator:
         if alive:
             raise StillAccepted(f"still accepted: {alive}", hint="Look at Vault, then: irflow secrets sweep")
         self.passed("refused", document.version)
-        document = self._write(replace(document, old=None), "cleared")
+        document = self._write(replace(document, old=None, since=self.date()), "cleared")
         self.authority.forget(document.version)
         self.passed("destroyed", document.version)
         return Rotation(Result.ROTATED, before, document.version, gap_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -72,6 +73,7 @@ class Document:
     """All that decides about one secret. version: what a check-and-set compares. run: the last rotation that ended.
 
     name: what it is called where it lives, its reference; versions of documents with other names do not compare.
+    since: when the live value was made, as far as anybody noted it.
     old: the value before, until it is proved refused. rest: fields that are not irflow's (a user name ...), kept.
     """
 
@@ -83,6 +85,7 @@ class Document:
     disabled: bool = False
     rest: dict[str, Json] = field(default_factory=dict, repr=False)
     name: str = ""
+    since: datetime | None = None
 
 
 class Authority(Protocol):
@@ -168,9 +171,14 @@ class Rotation:
     gap_s: float | None = None
 
 
+def today() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
+
+
 @dataclass
 class Rotator:
-    """Rotates one secret. now: seconds that never go back. passed: see Passed.
+    """Rotates one secret. now: seconds that never go back; date: the time of day. passed: see Passed.
 
     deliver: puts the live value where it is read besides the document; called before the old one is ended.
     """
@@ -181,6 +189,7 @@ class Rotator:
     now: Callable[[], float]
     passed: Passed = lambda step, version: None
     deliver: Callable[[SecretValue], None] | None = None
+    date: Callable[[], datetime] = today
 
     @property
     def overlap(self) -> bool:
@@ -236,9 +245,13 @@ class Rotator:
             raise CheckFailed("the live value is refused", hint="Somebody changed it elsewhere: irflow secrets rotate")
         return _unchanged(document)
 
+    def changed(self) -> datetime | None:
+        """When the live value was made; None where nobody noted it. Raises as sweep."""
+        return self.authority.read().since
+
     def _replace(self, document: Document, run: str) -> Rotation:
         """One write is all where nobody else has to take the value, so nothing can be left half done."""
-        new = replace(document, live=self.target.new_value(), run=run)
+        new = replace(document, live=self.target.new_value(), run=run, since=self.date())
         if self.deliver:
             with self.target.fence() as writer:
                 promoted = self._write(replace(new, old=document.live), "promoted")
@@ -283,7 +296,9 @@ class Rotator:
         if not works:
             given_up = replace(document, staged=replace(staged, giving_up=self.on_failure))
             return self._write(given_up, "given_up"), None
-        promoted = replace(document, live=staged.new, run=staged.run, old=document.live, staged=None, disabled=False)
+        promoted = replace(
+            document, live=staged.new, run=staged.run, old=document.live, staged=None, disabled=False, since=self.date()
+        )
         return self._write(promoted, "promoted"), None if self.target.overlap else self.now() - started
 
     def _give_up(self, writer: Writer, document: Document, staged: Staged) -> Document:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from irflow.core.errors import IrflowError
@@ -59,6 +60,10 @@ class Rotates(Protocol):
 
     def verify(self) -> Rotation:
         """Prove that what is live works and that nothing is half done. Raises CheckFailed."""
+        ...
+
+    def changed(self) -> datetime | None:
+        """When what is live was made; None where nobody noted it."""
         ...
 
 

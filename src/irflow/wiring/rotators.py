@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 
 from irflow.adapters.engines import kinds as engines
@@ -14,10 +16,11 @@ from irflow.adapters.targets import open_target
 from irflow.adapters.vault.documents import EnginePlace, KvDocument
 from irflow.adapters.vault.session import Session
 from irflow.core.engine_rotation import EngineRotator
+from irflow.core.errors import IrflowError
 from irflow.core.ports import Shell
 from irflow.core.rotation import Authority, Rotator
 from irflow.core.rotation_means import Logins, Means
-from irflow.core.rotations import Done, Rotates, Told, each
+from irflow.core.rotations import PARALLEL, Done, Rotates, Told, each
 from irflow.core.secret import SecretRef, SecretValue
 from irflow.core.secret_inventory import ManagedSecret
 from irflow.wiring import Configuration, build_shell
@@ -38,6 +41,18 @@ class VaultRotations:
     def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
         """See core.rotations.Rotations."""
         return each(self.inventory, names, lambda one: self.rotator(one).verify())
+
+    def changed(self, names: Iterable[str]) -> dict[str, datetime | IrflowError | None]:
+        """By name: when the live value was made, None where nobody noted it, or why that cannot be read."""
+
+        def ask(name: str) -> tuple[str, datetime | IrflowError | None]:
+            try:
+                return name, self.rotator(self.inventory.get(name)).changed()
+            except IrflowError as error:
+                return name, error
+
+        with ThreadPoolExecutor(PARALLEL, "changed") as pool:
+            return dict(pool.map(ask, names))
 
     def rotator(self, one: ManagedSecret, told: Told = lambda name, step, version: None) -> Rotates:
         """What rotates one of them."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from irflow.adapters.keyring.secrets import Backend, KeyringSecrets, named
 from irflow.core.errors import ConfigurationError
-from irflow.core.model import Json
+from irflow.core.model import Json, from_text, to_text
 from irflow.core.rotation import Document, OnFailure, Overtaken, Staged
 from irflow.core.secret import SecretRef, SecretValue
 
@@ -74,6 +74,7 @@ class KeyringDocument:
             old=SecretValue(notes["old"].encode()) if "old" in notes else None,
             disabled=notes.get("disabled", False),
             name=str(self.ref),
+            since=from_text(notes["since"]) if "since" in notes else None,
         )  # fmt: skip
 
     def _write(self, document: Document, before: SecretValue | None) -> Document:
@@ -83,6 +84,8 @@ class KeyringDocument:
             "version": document.version + 1, "run": document.run, "live": live, "disabled": document.disabled,
             "before": before.reveal().decode() if before else None,
         }  # fmt: skip
+        if document.since:
+            notes["since"] = to_text(document.since)
         if staged:
             giving_up = str(staged.giving_up) if staged.giving_up else None
             notes["staged"] = {"run": staged.run, "new": staged.new.reveal().decode(), "giving_up": giving_up}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import hvac
@@ -10,12 +12,12 @@ import hvac
 from irflow.adapters.vault.failures import VaultPathMissing
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError
-from irflow.core.model import Json
+from irflow.core.model import Json, from_text, to_text
 from irflow.core.rotation import Document, OnFailure, Staged
 from irflow.core.secret import SecretRef, SecretValue
 
 OURS = "_irflow"
-"""The one field of a document that is irflow's: run, staged, old, disabled."""
+"""The one field of a document that is irflow's: run, staged, old, disabled, since."""
 KEPT_VERSIONS = 10
 """A rotation writes 4 and a sweep of a crashed one 4 more: Vault must drop none before it is destroyed."""
 
@@ -52,6 +54,7 @@ class KvDocument:
             disabled=ours.get("disabled", False),
             rest=fields,
             name=str(self.ref),
+            since=_since(ours, found["metadata"]["created_time"]),
         )  # fmt: skip
 
     def write(self, document: Document) -> Document:
@@ -126,8 +129,17 @@ def _kv(client: hvac.Client) -> Any:
     return client.secrets.kv.v2
 
 
+def _since(ours: dict[str, Json], written: str) -> datetime | None:
+    """When the live value was made: as noted, else when somebody without notes wrote the document."""
+    if ours:
+        return from_text(ours["since"]) if "since" in ours else None
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", written))  # it writes nanoseconds
+
+
 def _ours(document: Document) -> dict[str, Json]:
     ours: dict[str, Json] = {"run": document.run}
+    if document.since:
+        ours["since"] = to_text(document.since)
     if document.staged:
         staged = document.staged
         giving_up = str(staged.giving_up) if staged.giving_up else None

@@ -26,7 +26,15 @@ path "pki/revoke"                 { capabilities = ["update"] }
 path "pki/crl/rotate"             { capabilities = ["read"] }
 path "pki/certs"                  { capabilities = ["list"] }
 path "pki/cert/+"                 { capabilities = ["read"] }
-path "ssh/config/ca"              { capabilities = ["read"] }
+
+# The SSH authority: Vault makes its key. Whoever could bring a key of its own could sign for everybody.
+path "ssh/issuers"                { capabilities = ["list"] }
+path "ssh/issuers/import/+" {
+  capabilities = ["create", "update"]
+  denied_parameters = { "private_key" = [], "public_key" = [], "set_default" = [] }
+}
+path "ssh/config/issuers"         { capabilities = ["create", "read", "update"] }
+path "ssh/issuer/+"               { capabilities = ["delete"] }
 path "ssh/sign/responder"         { capabilities = ["create", "update"] }
 
 # Tokens by their accessors, which name a token and open nothing.

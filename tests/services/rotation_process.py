@@ -3,7 +3,8 @@
 An order on standard input is one JSON line: url, role, secret, ca, ref, kind, params, means (`hosts`: of the inventory,
 for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), broken (the new value never gets in),
 copies (`file:` references; may be left out), keyring (file, key, lock, and after how many writes of entries it ends, 0
-for never; where ref is in a keyring). The answer: whether the child was killed, and what it returned or raised.
+for never; where ref is in a keyring), changes (after how many of the changes that an engine makes, to Vault and to
+hosts, it is killed; may be left out). The answer: whether the child was killed, and what it returned or raised.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from irflow.adapters import engines
 from irflow.adapters.faults import Fault
@@ -29,6 +32,7 @@ from irflow.adapters.vault.session import Login, Session
 from irflow.core.engine_rotation import EngineRotator
 from irflow.core.errors import IrflowError
 from irflow.core.inventory import Host, Inventory
+from irflow.core.ports import Shell
 from irflow.core.rotation import Authority, OnFailure, Rotator
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretValue
@@ -41,6 +45,8 @@ def rotate(order: dict[str, Any]) -> str:
     session = Session(login, FileSecrets())
     means, ref = replace(_means(order["means"]), vault=session), SecretRef.parse(order["ref"])
     if order["kind"] in engines.kinds():
+        if order.get("changes"):
+            means = _mortal(means, order["changes"])
         place, engine = EnginePlace(session, ref), engines.open_engine(order["kind"], order["params"], means)
         one = EngineRotator(place, engine, time.monotonic, lambda step, _: fault(f"after:{step}"))
         return str((one.rotate(order["run"]) if order["run"] else one.sweep()).result)
@@ -67,6 +73,53 @@ def _means(given: dict[str, Any]) -> Means:
     hosts = Inventory(hosts={one["name"]: Host(**one) for one in given["hosts"]})
     shell = SshShell(FileSecrets(), hosts)  # ends with the process
     return Means(FileSecrets(), hosts, shell, shell)
+
+
+def _mortal(means: Means, changes: int) -> Means:
+    """The same means; after so many changes made with them the process is killed."""
+    left, turn = [changes], threading.Lock()
+
+    def made() -> None:
+        with turn:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return replace(means, vault=CountedVault(means.vault, made), shell=cast("Shell", CountedShell(means.shell, made)))
+
+
+@dataclass
+class CountedVault:
+    """Vault, with a word after each call that changes an SSH authority or signs with it."""
+
+    real: Any
+    made: Callable[[], None]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def call(self, where: str, do: Callable[[Any], Any]) -> Any:
+        answer = self.real.call(where, do)
+        if where.startswith("ssh/") and where != "ssh/issuers":
+            self.made()
+        return answer
+
+
+@dataclass
+class CountedShell:
+    """Hosts, with a word after each script that changes one."""
+
+    real: Any
+    made: Callable[[], None]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def run(self, host: Host, script: str, args: Sequence[str] = (), **more: Any) -> Any:
+        answer = self.real.run(host, script, args, **more)
+        if args[0] != "show":
+            self.made()
+        return answer
 
 
 def _in_keyring(given: dict[str, Any], ref: SecretRef) -> KeyringDocument:

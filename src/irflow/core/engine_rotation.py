@@ -28,8 +28,11 @@ class Engine(Protocol):
         """What is in use now and must be dead afterwards, in a form that only this engine reads."""
         ...
 
-    def replace(self, before: SecretValue) -> None:
-        """Have Vault make something else live and end what was before."""
+    def replace(self, before: SecretValue, document: Document) -> None:
+        """Have Vault make something else live and end what was before.
+
+        document: irflow's notes; its version grows with every decision, see core.rotation.Writer.
+        """
         ...
 
     def works(self) -> bool:
@@ -99,7 +102,7 @@ class EngineRotator:
             self.authority.forget(document.version)
             return Rotation(Result.UNCHANGED, document.version, document.version)
         before, started = document.version, self.now()
-        self.engine.replace(document.old)
+        self.engine.replace(document.old, document)
         self.passed("applied", document.version)
         gap_s = None if self.overlap else self.now() - started
         self._check()

@@ -36,7 +36,8 @@ class Logins(Protocol):
     """Tries SSH logins, as somebody who has stolen a secret would."""
 
     def admits(self, host: Host, user: str, value: SecretValue, kind: str, *, timeout_s: float) -> bool:
-        """Whether the host lets `user` in with it. kind: `password`, or `key` for a private key in OpenSSH's form.
+        """Whether the host lets `user` in with it. kind: `password`; `key` for a private key in OpenSSH's form;
+        `certificate` for such a key and, below it, a certificate for it.
 
         Raises HostUnreachable, HostKeyUnknown, HostKeyChanged when it cannot be told, and NotOffered when the host
         takes no secret of this kind from anybody.

@@ -77,4 +77,9 @@ def _target(
     if account is not None and host not in inventory.hosts:
         hint = suggestion(str(host), inventory.hosts)
         return [file.error(f"no host {host!r} in the inventory", *at, "host", hint=hint)]
-    return []
+    return [
+        file.error(
+            f"no host {one!r} in the inventory", *at, "hosts", number, hint=suggestion(one, inventory.hosts)
+        )
+        for number, one in enumerate(getattr(checked, "hosts", ())) if one not in inventory.hosts
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from irflow.adapters.engines._vault import PATH, read, vault, write
 from irflow.adapters.postgresql_login import Server, admits
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Noun
+from irflow.core.rotation import Document
 from irflow.core.rotation_means import Means, VaultCalls
 from irflow.core.secret import SecretValue
 
@@ -42,7 +43,7 @@ class StaticRole:
         """The password that works now."""
         return self._live()[1]
 
-    def replace(self, before: SecretValue) -> None:
+    def replace(self, before: SecretValue, document: Document) -> None:
         """Have Vault set another one, unless it has done so already."""
         if self._live()[1].reveal() == before.reveal():
             write(self.calls, f"{self.params.mount}/rotate-role/{self.params.role}")

@@ -13,6 +13,7 @@ from irflow.adapters.engines._vault import PATH, read, vault, write
 from irflow.adapters.vault.failures import VaultTooOld
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Noun
+from irflow.core.rotation import Document
 from irflow.core.rotation_means import Means, VaultCalls
 from irflow.core.secret import SecretRef, SecretValue
 
@@ -56,7 +57,7 @@ class TransitKey:
         probe = write(self.calls, self._path("encrypt"), plaintext=base64.b64encode(b"irflow").decode())
         return SecretValue(json.dumps({"version": self._about()["latest_version"], **probe}).encode())
 
-    def replace(self, before: SecretValue) -> None:
+    def replace(self, before: SecretValue, document: Document) -> None:
         """A new version, then the ciphertexts, then the end of all older versions."""
         last = json.loads(before.reveal())["version"]
         if self._about()["latest_version"] <= last:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from irflow.adapters.engines._vault import PATH, names, vault
 from irflow.core.model import Noun
+from irflow.core.rotation import Document
 from irflow.core.rotation_means import Means, VaultCalls
 from irflow.core.secret import SecretValue
 
@@ -40,7 +41,7 @@ class Leases:
         """The leases there are."""
         return SecretValue(json.dumps(self._there()).encode())
 
-    def replace(self, before: SecretValue) -> None:
+    def replace(self, before: SecretValue, document: Document) -> None:
         """End all; Vault answers when what they stood for is gone."""
         self.calls.call(self.prefix, lambda client: client.sys.revoke_prefix(self.prefix))
 

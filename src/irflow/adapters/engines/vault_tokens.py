@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from irflow.adapters.engines._tokens import accessors, end, own_accessor, role_of
 from irflow.adapters.engines._vault import vault
 from irflow.core.model import Noun
+from irflow.core.rotation import Document
 from irflow.core.rotation_means import Means, VaultCalls
 from irflow.core.secret import SecretValue
 
@@ -47,7 +48,7 @@ class Tokens:
         """The accessors of those there are: what names a token without opening anything."""
         return SecretValue(json.dumps(self._there()).encode())
 
-    def replace(self, before: SecretValue) -> None:
+    def replace(self, before: SecretValue, document: Document) -> None:
         """End each, with the tokens made from it."""
         for accessor in json.loads(before.reveal()):
             end(self.calls, accessor)

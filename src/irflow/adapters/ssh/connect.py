@@ -108,8 +108,9 @@ def log_in(
     logins: Logins,
     *,
     password: str | None = None,
+    key: paramiko.PKey | None = None,
 ) -> Transport:
-    """Greet, check the host key, log in with the key, or with a password where one is given.
+    """Greet, check the host key, log in with the inventory's key, or with the password or key that is given.
 
     dial: makes the stream to the host's SSH port. logins: where to wait for a turn.
     Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and the secret store raise.
@@ -121,7 +122,7 @@ def log_in(
             with leash.cutting(transport.sever), logins.turn(host, transport, leash):
                 _greet(host, transport, leash)
                 if password is None:
-                    _authenticate(host, transport, secrets, leash)
+                    _authenticate(host, transport, key or private_key(host, secrets), leash)
                 else:
                     _try_password(host, transport, password, leash)
         except _HungUp:
@@ -192,10 +193,9 @@ def _greet(host: Host, transport: Transport, leash: Leash) -> None:
     hostkeys.check(host, shown)
 
 
-def _authenticate(host: Host, transport: Transport, secrets: SecretStore, leash: Leash) -> None:
-    """Log in with the key, which is read now and forgotten afterwards."""
+def _authenticate(host: Host, transport: Transport, key: paramiko.PKey, leash: Leash) -> None:
+    """Log in with the key, which is forgotten afterwards."""
     transport.auth_timeout = leash.left()
-    key = private_key(host, secrets)
     try:
         rest = transport.auth_publickey(host.user, key)
     except (paramiko.SSHException, EOFError, OSError) as error:

@@ -21,6 +21,8 @@ from irflow.core.secret import SecretRef, SecretStore
 
 _KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
+_KEY_ENDS = b"-----END OPENSSH PRIVATE KEY-----\n"
+
 
 def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
     """The host's login key, with its certificate where the inventory names one.
@@ -43,6 +45,18 @@ def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
                 where=host.name,
                 hint="Name the *-cert.pub file that was signed for this key",
             ) from None
+    return key
+
+
+def certified_key(host: Host, value: bytes) -> paramiko.PKey:
+    """A private key and, below it, its certificate. Raises ConfigurationError; the value is not repeated."""
+    secret, end, certificate = value.partition(_KEY_ENDS)
+    key = _parse(host, secret + end)
+    try:
+        _check_matches(certificate.strip(), key)
+        key.load_certificate(certificate.strip().decode("ascii"))
+    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
+        raise ConfigurationError("the secret is no key with a certificate for it", where=host.name) from None
     return key
 
 

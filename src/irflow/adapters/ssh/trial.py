@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irflow.adapters.ssh.connect import Logins, Stream, log_in
+from irflow.adapters.ssh.login import certified_key
 from irflow.adapters.ssh.watchdog import Leash
 from irflow.core.errors import LoginFailed
 from irflow.core.inventory import Host
@@ -25,8 +26,9 @@ def try_login(host: Host, user: str, value: SecretValue, kind: str, leash: Leash
     """See core.rotation_means.Logins."""
     who = host.model_copy(update={"user": user, "certificate": None})
     password = value.reveal().decode() if kind == "password" else None
+    key = certified_key(who, value.reveal()) if kind == "certificate" else None
     try:
-        log_in(who, _One(value), leash, dial, Logins(1), password=password).end()
+        log_in(who, _One(value), leash, dial, Logins(1), password=password, key=key).end()
     except LoginFailed:
         return False
     return True

@@ -40,19 +40,35 @@ class Account:
     def change(
         self, script: str, verb: str, document: Document, args: Sequence[str] = (), secret: SecretValue | None = None
     ) -> None:
-        """Have a script change it. Raises TargetRefused, Overtaken, and what core.ports.Shell.run raises."""
-        id_ = hashlib.sha256(document.name.encode()).hexdigest()[:12]
-        fenced = [verb, "--account", self.name, "--id", id_, "--epoch", str(document.version), "--step", "rotation"]
-        try:
-            self.shell.run(self.host, script, [*fenced, *args], timeout_s=CALL_S, secret=secret)
-        except RemoteFailed as error:
-            if error.status == _OVERTAKEN:
-                busy = "does not end" in error.message
-                raise (SecretBusy if busy else Overtaken)(error.message, where=self.host.name) from None
-            if error.status in _CANNOT:
-                raise TargetRefused(error.message, where=self.host.name) from None
-            raise
+        """Have a script change it. Raises as change_host."""
+        change_host(self.shell, self.host, script, verb, document, ["--account", self.name, *args], secret)
 
     def admits(self, value: SecretValue, kind: str) -> bool:
         """Log in from outside. Raises as core.rotation_means.Logins.admits."""
         return self.logins.admits(self.host, self.name, value, kind, timeout_s=LOGIN_S)
+
+
+def change_host(
+    shell: Shell,
+    host: Host,
+    script: str,
+    verb: str,
+    document: Document,
+    args: Sequence[str] = (),
+    secret: SecretValue | None = None,
+) -> None:
+    """Have a script change a host, fenced by the document's version.
+
+    Raises TargetRefused, Overtaken, SecretBusy, and what core.ports.Shell.run raises.
+    """
+    id_ = hashlib.sha256(document.name.encode()).hexdigest()[:12]
+    fenced = [verb, "--id", id_, "--epoch", str(document.version), "--step", "rotation"]
+    try:
+        shell.run(host, script, [*fenced, *args], timeout_s=CALL_S, secret=secret)
+    except RemoteFailed as error:
+        if error.status == _OVERTAKEN:
+            busy = "does not end" in error.message
+            raise (SecretBusy if busy else Overtaken)(error.message, where=host.name) from None
+        if error.status in _CANNOT:
+            raise TargetRefused(error.message, where=host.name) from None
+        raise

@@ -12,6 +12,7 @@ from irflow.config import Settings
 from irflow.core.errors import ServiceMissing
 from irflow.core.incident import Incident
 from irflow.core.model import Json
+from irflow.core.revealed import remember
 
 TIMEOUT_S = 5.0
 DEPLOYMENT = "irflow"
@@ -92,6 +93,8 @@ class PrefectApi:
             headers = {}
             auth = self._settings.prefect_auth_file
             if auth.exists():
-                headers["authorization"] = "Basic " + base64.b64encode(auth.read_bytes().strip()).decode()
+                login = auth.read_bytes().strip()
+                remember(login.partition(b":")[2])
+                headers["authorization"] = "Basic " + base64.b64encode(login).decode()
             self._client, self._base = httpx.Client(timeout=TIMEOUT_S, headers=headers, trust_env=False), base
         return self._client

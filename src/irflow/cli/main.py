@@ -26,6 +26,7 @@ from irflow.cli import (
     vault,
 )
 from irflow.cli.output import HOME, fail
+from irflow.redaction import install
 
 app = typer.Typer(
     name="irflow",
@@ -78,6 +79,7 @@ drill.add(app)
 
 def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
+    install()
     try:
         code = app(prog_name="irflow", standalone_mode=False)
     except KeyboardInterrupt:

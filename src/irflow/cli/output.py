@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -72,7 +71,9 @@ def progress(text: str) -> None:
 
 def dump(value: Any) -> None:
     """JSON on standard output. Characters that a terminal would obey stand there as escapes."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    from irflow.core.revealed import redact
+
+    text = redact(json.dumps(value, indent=2, ensure_ascii=False, default=str))
     print("".join(one if one == "\n" or one.isprintable() else _escaped(one) for one in text))
 
 
@@ -124,9 +125,11 @@ def short(text: str, most: int = 60) -> str:
 
 
 def _shown(text: str) -> str:
-    """The text without anything that a terminal would obey: it may come from an alert or an attacked host."""
+    """Without secrets, and without what a terminal would obey: it may come from an alert or an attacked host."""
+    from irflow.core.revealed import redact
     from irflow.intake.text import clean
 
+    text = redact(text)
     return clean(text, 1 << 20, lines=True) if not text.isprintable() else text
 
 
@@ -137,6 +140,7 @@ def _escaped(one: str) -> str:
 def fail(error: Exception) -> int:
     """Tell people what went wrong and return the exit code."""
     from irflow.core.errors import ConfigurationErrors, IrflowError
+    from irflow.redaction import told
 
     if isinstance(error, ConfigurationErrors):
         for one in error.errors:
@@ -154,6 +158,6 @@ def fail(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         print("aborted", file=sys.stderr)
         return 130
-    traceback.print_exception(error)
+    progress(told(error).rstrip())
     print("error: this is a defect of irflow; the lines above say where", file=sys.stderr)
     return 1

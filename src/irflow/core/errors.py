@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from irflow.core.revealed import redact
+
 
 @dataclass(frozen=True, order=True)
 class Location:
@@ -24,15 +26,16 @@ class IrflowError(Exception):
     """Root of all errors irflow raises on purpose.
 
     message: what failed. where: the host or file:line. hint: what to do next.
+    Errors become journal events, states and lines on a terminal, so none ever holds a secret's value.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, where: str | Location | None = None, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.where = None if where is None else str(where)
-        self.hint = hint
+        self.message = redact(message)
+        super().__init__(self.message)
+        self.where = None if where is None else redact(str(where))
+        self.hint = redact(hint)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from irflow.core.errors import ConfigurationError
+from irflow.core.revealed import remember
 
 _FORM = re.compile(r"(?P<scheme>vault|keyring|file):(?P<path>[^#\s]+)(?:#(?P<field>[^\s#]+))?")
 
@@ -41,15 +42,20 @@ class SecretRef:
 
 
 class SecretValue:
-    """A secret in memory that does not print, format, compare by accident, pickle or serialise."""
+    """A secret in memory that does not print, format, compare by accident, pickle or serialise.
+
+    From the moment it exists, core.revealed takes its value out of all that this process says.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes) -> None:
         self._value = value
+        remember(value)
 
     def reveal(self) -> bytes:
         """The bytes; call it only in the argument list of the call that needs them."""
+        remember(self._value)  # many others may have come since it was made
         return self._value
 
     def __repr__(self) -> str:

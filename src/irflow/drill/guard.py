@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from irflow.core.errors import IrflowError
+from irflow.redaction import install
 
 _OVER = b"over"
 _PATIENCE_S = 30.0
@@ -93,4 +94,5 @@ def _remove_lab(home: Path) -> None:
 
 
 if __name__ == "__main__":
+    install()
     sys.exit(main(Path(sys.argv[1]), sys.argv[2] == "temporary"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from irflow.config import Settings
+from irflow.core.revealed import remember
 
 COMMON = {
     # Nothing leaves the machine, whatever a later default may be.
@@ -29,7 +30,9 @@ COMMON = {
 def auth_string(settings: Settings) -> str:
     """What our Prefect server asks for, `user:password`; empty where there is none."""
     path = settings.prefect_auth_file
-    return path.read_text().strip() if path.exists() else ""
+    found = path.read_text().strip() if path.exists() else ""
+    remember(found.partition(":")[2])
+    return found
 
 
 def client_environment(settings: Settings) -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from irflow.adapters.templates.markdown import plain as _markdown
 from irflow.adapters.templates.markdown import visible
+from irflow.core.revealed import redact
 
 MOST_CHARACTERS = 300
 
 
 def plain(text: object, most: int = MOST_CHARACTERS) -> str:
-    """One line of at most `most` characters, hidden ones spelled out."""
-    line = " ".join(visible(str(text)[: most * 4]).split())
+    """One line of at most `most` characters, hidden ones spelled out, without secrets."""
+    line = " ".join(visible(redact(str(text))[: most * 4]).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

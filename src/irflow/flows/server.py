@@ -17,6 +17,7 @@ from typing import Any
 
 from irflow.config import default_home
 from irflow.flows import environment
+from irflow.redaction import install
 
 HOST = "127.0.0.1"
 
@@ -103,4 +104,5 @@ def _keep(database: Path) -> None:
 
 
 if __name__ == "__main__":
+    install()
     run_server(int(sys.argv[1]))

@@ -53,10 +53,12 @@ def run_worker(settings: Settings, *, poll_s: float = POLL_S) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     installation.use(settings.home.absolute())
     environment.enter(settings, environment.client_environment(settings))
+    from irflow.flows.clean_states import redact_states
     from irflow.flows.preload import preload
     from irflow.flows.runs import run_one
 
     preload()
+    redact_states()
     installation.configuration()
     pid, sock = zygote.spawn(_refresh, run_one)
     try:

@@ -16,9 +16,10 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+from irflow.redaction import told
 
 PR_SET_PDEATHSIG = 1
 END_GRACE_S = 8.0
@@ -55,8 +56,8 @@ def spawn(prepare: Callable[[], None], job: Job) -> tuple[int, socket.socket]:
         try:
             ours.close()  # so that the end of the worker closes the socket, and with it the zygote
             status = Zygote(theirs, prepare, job).serve()
-        except BaseException:  # noqa: BLE001 - nothing of the parent's stack may run in this process
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - nothing of the parent's stack may run in this process
+            sys.stderr.write(told(error))
         finally:
             _exit(status)
     theirs.close()
@@ -151,8 +152,8 @@ class Zygote:
                 status = self._job(run, flow)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001 - nothing of the zygote's stack may run in this process
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - nothing of the zygote's stack may run in this process
+            sys.stderr.write(told(error))
         _exit(status)
 
     def _reap(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from irflow.lab.host import become_host
 from irflow.lab.layout import Layout
 from irflow.lab.syscalls import die_with_parent
+from irflow.redaction import install
 
 
 def main(argv: list[str]) -> int:
@@ -46,4 +47,5 @@ def _fork(layout: Layout, index: int, name: str, gate: int, opener: int) -> int:
 
 
 if __name__ == "__main__":
+    install()
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from irflow.core.errors import ServiceMissing
+from irflow.core.revealed import redact
+from irflow.redaction import install
 from irflow.supervisor.service import Service
 from irflow.supervisor.supervisor import Supervisor
 
@@ -73,6 +75,7 @@ class Process:
             self._stop = True  # told so, or whoever listened is gone
 
     def _say(self, text: str) -> None:
+        text = redact(text)
         with contextlib.suppress(OSError), self._log.open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
         self._tell({"say": text})
@@ -84,6 +87,7 @@ class Process:
 
 def main() -> int:
     """Read the specification, run it."""
+    install()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     line = b""
     while not line.endswith(b"\n"):

@@ -14,6 +14,7 @@ from irflow.adapters.journal_sql.tables import events
 from irflow.core.errors import JournalError
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import GENESIS, Draft, Event, Kind, chain
+from irflow.core.journal_redaction import without_secrets
 from irflow.core.ports import Clock
 
 Head = tuple[int, str]
@@ -49,7 +50,7 @@ def head(connection: Connection, incident: str) -> Head:
 def extend(incident: str, after: Head, clock: Clock, drafts: Sequence[Draft]) -> tuple[tuple[Event, ...], list[Row]]:
     """Drafts behind a head as events and as rows to insert. Raises JournalError for what cannot be stored."""
     try:
-        made = chain(incident, after, clock.now(), drafts)
+        made = chain(incident, after, clock.now(), map(without_secrets, drafts))
         rows = [event_row(event) for event in made]
     except (CanonicalizationError, UnicodeEncodeError) as error:
         kinds = ", ".join(str(draft.kind) for draft in drafts)

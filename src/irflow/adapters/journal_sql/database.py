@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from irflow.adapters.journal_sql.turnstile import Turnstile
 from irflow.core.errors import ConfigurationError, JournalError
 from irflow.core.ports import Clock
+from irflow.core.revealed import remember
 
 WRITE_LOCK = 0x6972666C6F77
 """Key of the advisory lock of all writers of one PostgreSQL database: `irflow` in ASCII."""
@@ -47,6 +48,7 @@ def parse_url(text_: str) -> URL:
         url = make_url(text_)
     except ArgumentError as error:
         raise ConfigurationError("the database URL cannot be read", hint=hint) from error
+    remember(url.password or "")
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername in ("sqlite", "sqlite+pysqlite") and url.database and url.database != ":memory:":

@@ -30,6 +30,7 @@ from cryptography.x509.oid import NameOID
 from irflow.adapters.vault.failures import named
 from irflow.adapters.vault.session import Login
 from irflow.core.errors import IrflowError, ServiceMissing
+from irflow.core.revealed import remember
 from irflow.core.secret import SecretRef
 
 MOUNT, ROLE = "irflow", "irflow"
@@ -144,6 +145,7 @@ class EmbeddedVault:
         with named(self.url):
             if not client.sys.is_initialized():
                 made = client.sys.initialize(1, 1)
+                remember(made["keys"][0])
                 _write(key, made["keys"][0])
                 _write(root, made["root_token"])
             if client.sys.is_sealed():
@@ -166,12 +168,14 @@ class EmbeddedVault:
             client.auth.approle.create_or_update_approle(ROLE, **_ROLE)
             role = client.auth.approle.read_role_id(ROLE)["data"]["role_id"]
             secret = client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"]
+            remember(secret)
         self._until(lambda: bool(client.secrets.kv.v2.read_configuration(mount_point=MOUNT)), "has no KV engine")
         _write(self.home / "keys" / "role.id", role)
         _write(self.home / "keys" / "secret.id", secret)
 
     def client(self, token: str) -> Any:
         """A client with a token of one's own."""
+        remember(token)
         return hvac.Client(url=self.url, token=token or None, verify=str(self.ca), timeout=8)
 
     def root(self) -> Any:

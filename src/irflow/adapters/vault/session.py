@@ -12,6 +12,7 @@ from typing import TypeVar
 import hvac
 
 from irflow.adapters.vault.failures import VaultDenied, named
+from irflow.core.revealed import remember
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
 T = TypeVar("T")
@@ -102,6 +103,7 @@ class Session:
         with named("auth/approle/login"):
             said = client.auth.approle.login(role.reveal().decode(), secret.reveal().decode(), use_token=False)
         token: str = said["auth"]["client_token"]
+        remember(token)
         return token
 
     def _alive(self, token: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from irflow.adapters.catalog.yaml_file import read_yaml
+from irflow.adapters.engines import kinds as engines
 from irflow.adapters.targets import kinds
 from irflow.config import KeyringSettings, VaultSettings
 from irflow.core.secret_inventory import ManagedSecret
@@ -47,4 +48,4 @@ def test_every_example_about_secrets_is_valid(text: str, tmp_path: Path) -> None
         return
     made = [ManagedSecret(name=name, **one) for name, one in value.items()] if key == "secrets" else []
     for target in [one.target for one in made] or [value]:
-        kinds()[target["kind"]](**{name: one for name, one in target.items() if name != "kind"})
+        {**kinds(), **engines()}[target["kind"]](**{name: one for name, one in target.items() if name != "kind"})

@@ -29,6 +29,7 @@ from irflow.adapters.ssh import SshShell
 from irflow.adapters.targets import kinds, open_target
 from irflow.adapters.vault.documents import EnginePlace, KvDocument
 from irflow.adapters.vault.session import Login, Session
+from irflow.adapters.vault.ssh_certificates import VaultCertificates
 from irflow.core.engine_rotation import EngineRotator
 from irflow.core.errors import IrflowError
 from irflow.core.inventory import Host, Inventory
@@ -43,7 +44,7 @@ def rotate(order: dict[str, Any]) -> str:
     fault = Fault(order["fault"]) if order["fault"] else lambda point: None
     login = Login(order["url"], SecretRef.parse(order["role"]), SecretRef.parse(order["secret"]), Path(order["ca"]))
     session = Session(login, FileSecrets())
-    means, ref = replace(_means(order["means"]), vault=session), SecretRef.parse(order["ref"])
+    means, ref = replace(_means(order["means"], session), vault=session), SecretRef.parse(order["ref"])
     if order["kind"] in engines.kinds():
         if order.get("changes"):
             means = _mortal(means, order["changes"])
@@ -67,11 +68,11 @@ def rotate(order: dict[str, Any]) -> str:
     return str((rotator.rotate(order["run"]) if order["run"] else rotator.sweep()).result)
 
 
-def _means(given: dict[str, Any]) -> Means:
+def _means(given: dict[str, Any], session: Session) -> Means:
     if "hosts" not in given:
         return Means(FileSecrets())
     hosts = Inventory(hosts={one["name"]: Host(**one) for one in given["hosts"]})
-    shell = SshShell(FileSecrets(), hosts)  # ends with the process
+    shell = SshShell(FileSecrets(), hosts, certifier=VaultCertificates(session))  # ends with the process
     return Means(FileSecrets(), hosts, shell, shell)
 
 

@@ -23,7 +23,7 @@ from tests.services.on_host import on
 from tests.services.rotation_hands import tell
 
 FILE, WHO, HOSTS = "/etc/ssh/user_ca.pub", "alice", ("web-1", "web-2")
-SIGNS = {"key_type": "ca", "allow_user_certificates": True, "allowed_users": WHO, "ttl": "5m"}
+SIGNS = {"key_type": "ca", "allow_user_certificates": True, "allowed_users": f"{WHO},root", "ttl": "5m"}
 """A role of the SSH engine."""
 
 

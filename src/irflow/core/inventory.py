@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from functools import cached_property
 
@@ -14,13 +15,17 @@ from irflow.core.secret import SecretRef
 from irflow.core.severity import Severity
 
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$"  # never starts with '-': a name must not read as an option
+SIGNED = "vault:"
+"""What a certificate begins with that is no file: it is signed at each login."""
+_ROLE = re.compile(r"vault:[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*/sign/[A-Za-z0-9_.-]+")
 
 
 class Host(Noun):
     """One host of the inventory.
 
     address: IP address or DNS name. user, sudo: the account irflow logs in with, and whether it needs `sudo -n`.
-    key: reference to the private key. certificate: path of an OpenSSH user certificate for it.
+    key: reference to the private key. certificate: path of an OpenSSH user certificate for it, or the role that signs
+    one at each login, `vault:MOUNT/sign/ROLE`.
     host_keys: accepted host keys as `TYPE BASE64`. jump: inventory name of the jump host.
     netns: path of the network namespace from which the host is reachable (management VRF, lab).
     management: addresses or networks that must keep SSH access while the host is isolated.
@@ -53,6 +58,13 @@ class Host(Noun):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ipaddress.ip_network(one, strict=False)) for one in value)
+
+    @field_validator("certificate")
+    @classmethod
+    def _signed(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith(SIGNED) and not _ROLE.fullmatch(value):
+            raise ValueError("a role that signs SSH keys is written as vault:MOUNT/sign/ROLE")
+        return value
 
     @field_validator("key")
     @classmethod

@@ -67,6 +67,17 @@ class SecretValue:
         raise TypeError("a SecretValue does not pickle")
 
 
+class Certifier(Protocol):
+    """Signs the responder's public SSH keys, each time it logs in."""
+
+    def certify(self, place: str, public: str, user: str) -> str:
+        """An OpenSSH certificate that lets `user` in for some minutes.
+
+        place: the signing role, `vault:MOUNT/sign/ROLE`. public: the key, `TYPE BASE64`. Raises as SecretStore.
+        """
+        ...
+
+
 class SecretStore(Protocol):
     """Turns references into values."""
 

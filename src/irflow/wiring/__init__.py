@@ -49,7 +49,7 @@ from irflow.core.secret_inventory import SecretInventory
 from irflow.intake.source import Source
 from irflow.sabotage import sabotaged
 from irflow.shipped import shipped
-from irflow.wiring.secrets import secret_store
+from irflow.wiring.secrets import secret_store, ssh_certifier
 
 if TYPE_CHECKING:
     from irflow.adapters.ssh import SshShell
@@ -184,9 +184,11 @@ def build_shell(config: Configuration) -> SshShell:
     """SSH to the inventory's hosts. Imported late: the web process never gets here and holds no SSH at all."""
     from irflow.adapters.ssh import SshShell
 
+    settings = config.settings
     return SshShell(
-        secret_store(config.settings), config.catalog.inventory, parallel=config.settings.responder.parallel
-    )
+        secret_store(settings), config.catalog.inventory,
+        parallel=settings.responder.parallel, certifier=ssh_certifier(settings),
+    )  # fmt: skip
 
 
 def backup_repository(settings: Settings) -> ResticBackups:

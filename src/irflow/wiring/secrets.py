@@ -10,7 +10,7 @@ from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.secret_references import References
 from irflow.config import KeyringSettings, Settings
 from irflow.core.errors import ConfigurationError
-from irflow.core.secret import SecretRef, SecretStore, SecretValue
+from irflow.core.secret import Certifier, SecretRef, SecretStore, SecretValue
 from irflow.core.secret_inventory import ManagedSecret
 
 if TYPE_CHECKING:
@@ -81,6 +81,29 @@ class _Vault:
 
                 self._store = VaultSecrets(vault_session(self._settings))
         return self._store.resolve(ref)
+
+
+class _Certifier:
+    """core.secret.Certifier; the library is loaded, and the login made, when the first certificate is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._real: Certifier | None = None
+
+    def certify(self, place: str, public: str, user: str) -> str:
+        """See core.secret.Certifier."""
+        with self._lock:
+            if self._real is None:
+                from irflow.adapters.vault.ssh_certificates import VaultCertificates
+
+                self._real = VaultCertificates(vault_session(self._settings))
+        return self._real.certify(place, public, user)
+
+
+def ssh_certifier(settings: Settings) -> Certifier | None:
+    """What signs the responder's SSH keys; None where irflow.yaml names no Vault."""
+    return _Certifier(settings) if settings.vault else None
 
 
 def vault_session(settings: Settings) -> Session:

@@ -16,7 +16,7 @@ from irflow.adapters.catalog.model import suggestion, validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
 from irflow.core.approvals import Operator
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
-from irflow.core.inventory import Caps, Host, Inventory
+from irflow.core.inventory import SIGNED, Caps, Host, Inventory
 from irflow.core.model import Json
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ def _absolute(given: dict[str, Json], folder: Path) -> dict[str, Json]:
     key, certificate = given.get("key"), given.get("certificate")
     if isinstance(key, str) and key.startswith("file:"):
         changed["key"] = f"file:{folder.absolute() / Path(key.removeprefix('file:')).expanduser()}"
-    if isinstance(certificate, str):
+    if isinstance(certificate, str) and not certificate.startswith(SIGNED):
         changed["certificate"] = str(folder.absolute() / Path(certificate).expanduser())
     return changed
 

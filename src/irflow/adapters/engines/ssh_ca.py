@@ -18,6 +18,7 @@ from irflow.adapters.engines._ssh_issuers import Issuer, Issuers, Probe, plain, 
 from irflow.adapters.engines._vault import PATH, vault
 from irflow.adapters.targets._ssh import CALL_S, Account, change_host
 from irflow.core.errors import CheckFailed, ConfigurationError, IrflowError, OutcomeUnknown, PartlyDone
+from irflow.core.inventory import SIGNED
 from irflow.core.model import Noun
 from irflow.core.rotation import Document, Overtaken, TargetRefused
 from irflow.core.rotation_means import Means
@@ -153,6 +154,7 @@ class SshAuthority:
         rounds.none_refused()
         if len(rounds.failed) == len(self.accounts):
             rounds.all_done()
+        self._lock_out_nobody(rounds, was)
         self.issuers.choose(new)
         probe = self._probe(new)
         rounds.each(lambda one: self._must_admit(one, probe))
@@ -183,6 +185,18 @@ class SshAuthority:
         with ThreadPoolExecutor(_PARALLEL, "ssh-ca") as pool:
             return ", ".join(filter(None, [*kept, *pool.map(lambda one: self._alive_on(one, was), self.accounts)]))
 
+    def _lock_out_nobody(self, rounds: _Rounds, was: _Before) -> None:
+        """Raise PartlyDone for a host that did not answer and would not let irflow in again to hear of the new."""
+        mine = f"{SIGNED}{self.params.mount}/sign/"
+        hosts = [one.host for one in self.accounts if one.host.name in rounds.failed]
+        lost = [host.name for host in hosts if (host.certificate or "").startswith(mine)]
+        if lost and self.issuers.default().id == was.issuer.id:
+            names = ", ".join(lost)
+            raise PartlyDone(
+                f"the old authority still signs: {names} did not answer, and irflow has no other way in there",
+                hint="When they answer: irflow secrets sweep; or give irflow a key of its own there",
+            )
+
     def _alive_on(self, one: Account, was: _Before) -> str:
         if _packed(was.issuer.public) in self._believed(one):
             return f"{one.host.name} believes the old authority"
@@ -193,7 +207,7 @@ class SshAuthority:
     def _spare_irflow(self, issuer: Issuer) -> None:
         for one in self.accounts:
             path = one.host.certificate
-            if path is None:
+            if path is None or path.startswith(SIGNED):  # signed anew at each login
                 continue
             try:
                 own = signer(Path(path).expanduser().read_bytes()) == issuer.public
@@ -202,7 +216,7 @@ class SshAuthority:
             if own:
                 raise ConfigurationError(
                     "irflow itself logs in with a certificate of this authority", where=one.host.name,
-                    hint="Give it a key of its own in inventory.yaml, or a new authority would lock it out",
+                    hint=f"It would be locked out. Write there, certificate: vault:{self.params.mount}/sign/ROLE",
                 )  # fmt: skip
 
     def _check_host(self, one: Account, found: _Before) -> None:

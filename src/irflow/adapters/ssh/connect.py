@@ -13,13 +13,12 @@ import paramiko
 
 from irflow.adapters import tcp
 from irflow.adapters.ssh import hostkeys
-from irflow.adapters.ssh.login import private_key, refusal_hint
+from irflow.adapters.ssh.login import refusal_hint
 from irflow.adapters.ssh.transport import PromptSocket, Transport
 from irflow.adapters.ssh.watchdog import Leash
 from irflow.core.errors import HostUnreachable, LoginFailed
 from irflow.core.inventory import Host
 from irflow.core.rotation_means import NotOffered
-from irflow.core.secret import SecretStore
 
 DEAD_AFTER_S = 10
 """Data that stay unacknowledged so long end a connection; so does silence, asked after every third of it."""
@@ -100,20 +99,15 @@ class Logins:
             transport.sever()
 
 
-def log_in(
-    host: Host,
-    secrets: SecretStore,
-    leash: Leash,
-    dial: Callable[[], Stream],
-    logins: Logins,
-    *,
-    password: str | None = None,
-    key: paramiko.PKey | None = None,
-) -> Transport:
-    """Greet, check the host key, log in with the inventory's key, or with the password or key that is given.
+Enter = Callable[[Host, Transport, Leash], None]
+"""Says who we are, once the host has been greeted and its key checked."""
 
-    dial: makes the stream to the host's SSH port. logins: where to wait for a turn.
-    Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and the secret store raise.
+
+def log_in(host: Host, leash: Leash, dial: Callable[[], Stream], logins: Logins, enter: Enter) -> Transport:
+    """Greet, check the host key, log in.
+
+    dial: makes the stream to the host's SSH port. logins: where to wait for a turn. enter: see by_key, by_password.
+    Raises HostKeyUnknown, HostKeyChanged, LoginFailed, HostUnreachable, and what dial and enter raise.
     """
     types = hostkeys.types_on_record(host)
     for pause in (*PAUSES_S, None):
@@ -121,10 +115,7 @@ def log_in(
         try:
             with leash.cutting(transport.sever), logins.turn(host, transport, leash):
                 _greet(host, transport, leash)
-                if password is None:
-                    _authenticate(host, transport, key or private_key(host, secrets), leash)
-                else:
-                    _try_password(host, transport, password, leash)
+                enter(host, transport, leash)
         except _HungUp:
             transport.end()
             if pause is None or leash.deadline.left() <= pause:
@@ -193,6 +184,16 @@ def _greet(host: Host, transport: Transport, leash: Leash) -> None:
     hostkeys.check(host, shown)
 
 
+def by_key(key: Callable[[], paramiko.PKey]) -> Enter:
+    """With a private key, which is read when it is needed."""
+    return lambda host, transport, leash: _authenticate(host, transport, key(), leash)
+
+
+def by_password(password: str) -> Enter:
+    """With a password, asked for directly or by a dialogue; NotOffered when the host takes none."""
+    return lambda host, transport, leash: _try_password(host, transport, password, leash)
+
+
 def _authenticate(host: Host, transport: Transport, key: paramiko.PKey, leash: Leash) -> None:
     """Log in with the key, which is forgotten afterwards."""
     transport.auth_timeout = leash.left()
@@ -221,7 +222,6 @@ def _authenticate(host: Host, transport: Transport, key: paramiko.PKey, leash: L
 
 
 def _try_password(host: Host, transport: Transport, password: str, leash: Leash) -> None:
-    """Log in with a password, asked for directly or by a dialogue. Raises NotOffered when the host takes none."""
     transport.auth_timeout = leash.left()
     try:
         rest = transport.auth_password(host.user, password, fallback=True)

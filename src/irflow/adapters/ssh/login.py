@@ -15,24 +15,25 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_identity,
 )
 
-from irflow.core.errors import ConfigurationError
-from irflow.core.inventory import Host
-from irflow.core.secret import SecretRef, SecretStore
+from irflow.core.errors import ConfigurationError, ServiceMissing
+from irflow.core.inventory import SIGNED, Host
+from irflow.core.secret import Certifier, SecretRef, SecretStore
 
 _KINDS: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 _KEY_ENDS = b"-----END OPENSSH PRIVATE KEY-----\n"
 
 
-def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
+def private_key(host: Host, secrets: SecretStore, certifier: Certifier | None = None) -> paramiko.PKey:
     """The host's login key, with its certificate where the inventory names one.
 
-    Raises what the secret store raises, and ConfigurationError for a key or certificate that cannot be used.
+    Raises what the secret store and the certifier raise, and ConfigurationError for a key or certificate that cannot be
+    used.
     """
     key = _parse(host, secrets.resolve(SecretRef.parse(host.key)).reveal())
     if host.certificate:
         try:
-            text = Path(host.certificate).expanduser().read_bytes()
+            text = _certificate(host, host.certificate, key, certifier)
             _check_matches(text, key)
             key.load_certificate(text.decode("ascii"))
         except OSError as error:
@@ -46,6 +47,17 @@ def private_key(host: Host, secrets: SecretStore) -> paramiko.PKey:
                 hint="Name the *-cert.pub file that was signed for this key",
             ) from None
     return key
+
+
+def _certificate(host: Host, place: str, key: paramiko.PKey, certifier: Certifier | None) -> bytes:
+    """Signed now, or as it lies in a file. Raises OSError."""
+    if not place.startswith(SIGNED):
+        return Path(place).expanduser().read_bytes()
+    if certifier is None:
+        raise ServiceMissing(
+            "nothing here signs SSH keys", where=host.name, hint="Name Vault in irflow.yaml: vault: {url: https://...}"
+        )
+    return certifier.certify(place, f"{key.get_name()} {key.get_base64()}", host.user).encode()
 
 
 def certified_key(host: Host, value: bytes) -> paramiko.PKey:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import paramiko
 
-from irflow.adapters.ssh.connect import Logins, Stream, log_in, open_socket
+from irflow.adapters.ssh.connect import Logins, Stream, by_key, log_in, open_socket
 from irflow.adapters.ssh.transport import Transport
 from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
 from irflow.core.errors import ConfigurationError, HostUnreachable
 from irflow.core.inventory import Host, Inventory
-from irflow.core.secret import SecretStore
 
 PATIENCE_S = 3.0
 """How long a connection that has served before may take to open a channel; then it is given up for a new one."""
@@ -108,13 +107,15 @@ class _Slot:
     kept: Connection | None = None
 
 
-class Pool:
-    """The connections of one shell. parallel: most logins under way at once. idle_s: an unused one is closed then."""
+Key = Callable[[Host], paramiko.PKey]
+"""The responder's for a host, asked for at each login."""
 
-    def __init__(
-        self, secrets: SecretStore, inventory: Inventory, watchdog: Watchdog, *, parallel: int, idle_s: float
-    ) -> None:
-        self._secrets, self._inventory, self._watchdog = secrets, inventory, watchdog
+
+class Pool:
+    """The connections of one shell. key: see Key. parallel: most logins at once. idle_s: unused ones are closed."""
+
+    def __init__(self, key: Key, inventory: Inventory, watchdog: Watchdog, *, parallel: int, idle_s: float) -> None:
+        self._key, self._inventory, self._watchdog = key, inventory, watchdog
         self._idle_s = idle_s
         self._logins = Logins(parallel)
         self._lock = threading.Lock()
@@ -255,7 +256,7 @@ class Pool:
     def _connect_once(self, host: Host, leash: Leash, trail: tuple[str, ...]) -> Connection:
         dial, carrier = self._way(host, leash, trail)
         try:
-            transport = log_in(host, self._secrets, leash, dial, self._logins)
+            transport = log_in(host, leash, dial, self._logins, by_key(lambda: self._key(host)))
         except BaseException:
             if carrier is not None:
                 self._give_back(carrier)

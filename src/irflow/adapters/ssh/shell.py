@@ -13,6 +13,7 @@ import paramiko
 from irflow.adapters.ssh import hostkeys
 from irflow.adapters.ssh.command import command_line, text_of, with_secret
 from irflow.adapters.ssh.exchange import NoStatus, Said, Sink, SinkFailed, TooMuchOutput, exchange
+from irflow.adapters.ssh.login import private_key
 from irflow.adapters.ssh.pool import Connection, Pool, Stale
 from irflow.adapters.ssh.trial import try_login
 from irflow.adapters.ssh.watchdog import Leash, Watchdog, patience
@@ -27,7 +28,7 @@ from irflow.core.errors import (
 )
 from irflow.core.inventory import Host, Inventory
 from irflow.core.ports import Completed, Streamed
-from irflow.core.secret import SecretRef, SecretStore, SecretValue
+from irflow.core.secret import Certifier, SecretRef, SecretStore, SecretValue
 
 IDLE_S = 600.0
 SCAN_TIMEOUT_S = 8.0
@@ -44,8 +45,9 @@ _SUDO_REFUSES = re.compile(
 class SshShell:
     """Runs scripts on hosts. One kept connection per host; calls share it, each with a channel of its own.
 
-    secrets: asked for the key at each login. inventory: where jump hosts are looked up. parallel: most logins under way
-    at once. idle_s: a connection unused for so long is closed. scripts: gives the text of a script by its name.
+    secrets, certifier: asked for the key, and for a certificate of it, at each login. inventory: where jump hosts are
+    looked up. parallel: most logins under way at once. idle_s: a connection unused for so long is closed. scripts:
+    gives the text of a script by its name.
     Not for use on both sides of a fork.
     """
 
@@ -57,10 +59,14 @@ class SshShell:
         parallel: int = 32,
         idle_s: float = IDLE_S,
         scripts: Callable[[str], bytes] = text_of,
+        certifier: Certifier | None = None,
     ) -> None:
         self._scripts = scripts
         self._watchdog = Watchdog()
-        self._pool = Pool(secrets, inventory, self._watchdog, parallel=parallel, idle_s=idle_s)
+        self._pool = Pool(
+            lambda host: private_key(host, secrets, certifier),
+            inventory, self._watchdog, parallel=parallel, idle_s=idle_s,
+        )  # fmt: skip
 
     def run(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irflow.adapters.ssh.connect import Logins, Stream, log_in
-from irflow.adapters.ssh.login import certified_key
+from irflow.adapters.ssh.connect import Logins, Stream, by_key, by_password, log_in
+from irflow.adapters.ssh.login import certified_key, private_key
 from irflow.adapters.ssh.watchdog import Leash
 from irflow.core.errors import LoginFailed
 from irflow.core.inventory import Host
@@ -25,10 +25,13 @@ class _One:
 def try_login(host: Host, user: str, value: SecretValue, kind: str, leash: Leash, dial: Callable[[], Stream]) -> bool:
     """See core.rotation_means.Logins."""
     who = host.model_copy(update={"user": user, "certificate": None})
-    password = value.reveal().decode() if kind == "password" else None
-    key = certified_key(who, value.reveal()) if kind == "certificate" else None
+    enter = by_key(lambda: private_key(who, _One(value)))
+    if kind == "password":
+        enter = by_password(value.reveal().decode())
+    elif kind == "certificate":
+        enter = by_key(lambda: certified_key(who, value.reveal()))
     try:
-        log_in(who, _One(value), leash, dial, Logins(1), password=password, key=key).end()
+        log_in(who, leash, dial, Logins(1), enter).end()
     except LoginFailed:
         return False
     return True

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from irflow.core import revealed
+
 _MARK = "IRFLOW_TEST_RUN"
 _STATE = tempfile.mkdtemp(prefix="irflow-test-")
 
@@ -65,6 +67,13 @@ def _describe(process: psutil.Process) -> str:
         return f"{process.pid} {' '.join(process.cmdline())[:120]}"
     except psutil.Error:
         return f"{process.pid} (gone)"
+
+
+@pytest.fixture(autouse=True)
+def no_secret_of_another_test() -> Iterator[None]:
+    """What one test has for a secret may be an ordinary word of the next."""
+    yield
+    revealed._register.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -84,6 +84,13 @@ class Register:
                 for form in gone:
                     self._remove(form)
 
+    def clear(self) -> None:
+        """Forget all of them: for tests, whose secrets are ordinary words to the next one."""
+        with self._lock:
+            self._values.clear()
+            self._uses.clear()
+            self._index.clear()
+
     def _place(self, form: Form) -> None:
         count, offset = self._uses.get(form, (0, 0))
         if not count:

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import hvac.exceptions
 import pytest
 
+from irflow.adapters.engines import open_engine, ssh_ca
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.ssh import SshShell
 from irflow.adapters.targets._ssh import change_host
 from irflow.adapters.vault.documents import EnginePlace
 from irflow.adapters.vault.embedded import EmbeddedVault, running
 from irflow.adapters.vault.session import Session
+from irflow.core.engine_rotation import EngineRotator
+from irflow.core.errors import PartlyDone
 from irflow.core.inventory import Host, Inventory
 from irflow.core.rotation import Overtaken
+from irflow.core.rotation_means import Means
 from irflow.drill.installation import install
 from irflow.lab.lab import Lab
 from irflow.lab.model import Level
@@ -110,6 +115,31 @@ def test_a_host_that_does_not_answer_keeps_nobody_waiting_and_is_named_until_it_
     assert site.old in site.issuers()
     assert site.rotate("", hosts=away)["said"].startswith("PartlyDone")
     assert site.rotate("")["said"] == "rotated"
+    site.ended()
+
+
+def test_a_dark_host_costs_the_others_seconds_not_its_whole_deadline(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_ca, "_ANSWER_S", 1.0)
+    hosts = Inventory(hosts={one["name"]: Host(**one) for one in site.hosts()})
+    shell, session = SshShell(FileSecrets(), hosts), Session(site.vault.login, FileSecrets())
+    params = {"hosts": list(HOSTS), "user": WHO, "role": "responder", "file": FILE}
+    engine = open_engine("ssh_ca", params, Means(FileSecrets(), hosts, shell, shell, session))
+    rotator = EngineRotator(EnginePlace(session, site.ref), engine, time.monotonic)
+    dark = site.lab.hosts[1]
+    on(site.lab, dark, "nft 'add table inet dark; add chain inet dark in { type filter hook input priority 0; };"
+       " add rule inet dark in tcp dport 22 drop'")  # fmt: skip
+    started = time.monotonic()
+    try:
+        with pytest.raises(PartlyDone, match="web-2"):
+            rotator.rotate("run-1")
+        assert time.monotonic() - started < 10
+        assert not site.gets_in(site.thief, 0)
+    finally:
+        on(site.lab, dark, "nft delete table inet dark")
+    assert rotator.sweep().result == "rotated"
+    shell.close()
     site.ended()
 
 

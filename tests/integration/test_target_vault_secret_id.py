@@ -114,7 +114,7 @@ def test_killed_while_giving_up_it_goes_on_giving_up(hands: Hands, point: str) -
     assert hands.ended() == hands.first
 
 
-@pytest.mark.parametrize("point", FAILING)
+@pytest.mark.parametrize("point", FAILING[-4:])
 def test_a_role_that_is_to_be_disabled_lets_nobody_in_until_a_rotation_succeeds(
     hands: Hands, vault: EmbeddedVault, point: str
 ) -> None:

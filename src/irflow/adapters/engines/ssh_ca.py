@@ -26,6 +26,8 @@ from irflow.core.secret import SecretValue
 
 KIND = "ssh_ca"
 _SCRIPT, _PARALLEL = "ssh_ca.sh", 16
+_ANSWER_S = 8.0
+"""So long a host that does not answer may keep the others waiting."""
 _ENOUGH_S = 60.0
 """So long a probe must still be valid when a host is asked to refuse it."""
 _FILE = r"^(/[A-Za-z0-9_@%+=:,.\[\]-]+){2,}$"
@@ -134,7 +136,7 @@ class SshAuthority:
         issuer = self.issuers.default()
         self._spare_irflow(issuer)
         found = _Before(issuer, self._probe(issuer))
-        rounds = _Rounds(self.accounts)
+        rounds = self._reached()
         rounds.each(lambda one: self._check_host(one, found))
         rounds.none_refused()
         if len(rounds.failed) == len(self.accounts):
@@ -148,7 +150,7 @@ class SshAuthority:
         """
         was = _Before.read(before)
         new = self.issuers.make(f"after-{was.issuer.id}", self.params.key_type)
-        rounds = _Rounds(self.accounts)
+        rounds = self._reached()
         known = [argument for one in (was.issuer.public, *self.params.keep) for argument in ("--known", _packed(one))]
         rounds.each(lambda one: self._change(one, "add", document, [*_keys(new.public), *known]))
         rounds.none_refused()
@@ -184,6 +186,12 @@ class SshAuthority:
         kept = ["the old authority is in Vault"] if was.issuer.id in self.issuers.there() else []
         with ThreadPoolExecutor(_PARALLEL, "ssh-ca") as pool:
             return ", ".join(filter(None, [*kept, *pool.map(lambda one: self._alive_on(one, was), self.accounts)]))
+
+    def _reached(self) -> _Rounds:
+        """The hosts, of which those have failed already that nobody can connect to."""
+        rounds = _Rounds(self.accounts)
+        rounds.each(lambda one: one.shell.connect(one.host, timeout_s=_ANSWER_S))
+        return rounds
 
     def _lock_out_nobody(self, rounds: _Rounds, was: _Before) -> None:
         """Raise PartlyDone for a host that did not answer and would not let irflow in again to hear of the new."""

@@ -173,13 +173,38 @@ class VaultSettings(Noun):
         return value
 
 
+class DatabaseSettings(Noun):
+    """A PostgreSQL database in which `database.restrict` closes roles.
+
+    host: name, address or socket folder. user, password: who may change what roles can do, and a reference to its
+    password. tls: libpq's sslmode. ca: certificate of the server's authority.
+    """
+
+    host: str
+    port: int = Field(default=5432, ge=1, le=65535)
+    database: str = "postgres"
+    user: str = Field(min_length=1, max_length=63)
+    password: str
+    tls: str = Field(default="prefer", pattern=r"^(disable|prefer|require|verify-ca|verify-full)$")
+    ca: Path | None = None
+
+    @field_validator("password")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        try:
+            SecretRef.parse(value)
+        except ConfigurationError as error:  # as a ValueError it keeps its place in the file
+            raise ValueError(str(error)) from None
+        return value
+
+
 class Settings(Noun):
     """All settings, with defaults that work on one machine.
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
     prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
     vault, keyring: where references to them are resolved.
-    hooks: by name, what acts on hosts where SSH cannot.
+    hooks: by name, what acts on hosts where SSH cannot. databases: by name, where `database.restrict` closes roles.
     sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
     from outside notice.
     """
@@ -199,6 +224,7 @@ class Settings(Noun):
     vault: VaultSettings | None = None
     keyring: KeyringSettings | None = None
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], HookSettings] = {}
+    databases: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")], DatabaseSettings] = {}
     sabotage: str | None = None
 
     @property

@@ -12,13 +12,16 @@ from ulid import ULID
 
 from irflow.adapters.threads import ThreadExecutor
 from irflow.core.phase import PhaseResult, execute
-from irflow.core.status import IncidentStatus, fold
+from irflow.core.playbook import Phase
+from irflow.core.status import IncidentStatus, State, fold
 from irflow.drill.installation import Installation, install
 from irflow.lab.lab import Lab
 from irflow.wiring import load, open_runtime, open_store
 from tests.cli.conftest import Done, run
 
 FIRST, SECOND = "first-responder", "second-responder"
+ROUNDS = 8
+"""Of work and decisions in a phase: more are needed by none."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,27 @@ class Desk:
             found = wired.store.find_incident(incident)
             assert found is not None
             return execute(wired.engine, found.id, phase, executor, run_id=str(ULID()), kind="threads")
+
+    def go_through(self, number: str, phase: Phase, *, undo: bool = True) -> int:
+        """A phase to its end: people approve, and answer what they are asked. Returns how many approvals it took.
+
+        undo: whether they take everything back where the runbook asks for it.
+        """
+        approvals = 0
+        for _ in range(ROUNDS):
+            result = self.work(number, phase)
+            if result.state == "ended":
+                return approvals
+            waiting = [step for step in self.status(number).steps.values() if step.state is State.AWAITING]
+            assert waiting, result.open_items
+            for who in (FIRST, SECOND):
+                approvals += self.irflow("approve", number, "--as", who).code == 0
+                for step in waiting:
+                    if step.key.endswith("end-containment.take-back") and undo:
+                        undone = self.irflow("undo", number, "--yes", "--as", who)
+                        assert undone.code in (0, 3), undone.err
+                    self.irflow("step", number, step.key, "--note", "done", "--as", who)
+        raise AssertionError(f"{phase} of {number} does not end: {result.open_items}")
 
     def edit(self, name: str, change: Any) -> None:
         """Change a configuration file: `change` gets its data and alters it."""

@@ -12,22 +12,19 @@ from dataclasses import dataclass
 import pytest
 
 from irflow.core.playbook import Phase
-from irflow.core.status import State
 from irflow.lab.intruder import works
 from irflow.lab.lab import Lab
 from irflow.lab.layout import VISITOR
 from irflow.lab.model import LabHost, Level
 from irflow.lab.vantage import ssh_argv, tcp
 from irflow.shipped import shipped
-from tests.integration.cli_site import FIRST, SECOND, Desk, desk
+from tests.integration.cli_site import FIRST, Desk, desk
 from tests.services.on_host import on
 
 pytestmark = pytest.mark.timeout(240)
 
 MALWARE = b"#!/bin/sh\nexec sleep 4242\n"
 PHASES = (Phase.DETECTION, Phase.CONTAINMENT, Phase.RECOVERY, Phase.LESSONS_LEARNED)
-ROUNDS = 8
-"""Of work and decisions in a phase: more are needed by none."""
 
 
 @dataclass(frozen=True)
@@ -108,25 +105,6 @@ def here(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     return made
 
 
-def go_through(here: Desk, number: str, phase: Phase, *, undo: bool = True) -> int:
-    """A phase to its end: people approve, and answer what they are asked. Returns how many approvals it took."""
-    approvals = 0
-    for _ in range(ROUNDS):
-        result = here.work(number, phase)
-        if result.state == "ended":
-            return approvals
-        waiting = [step for step in here.status(number).steps.values() if step.state is State.AWAITING]
-        assert waiting, result.open_items
-        for who in (FIRST, SECOND):
-            approvals += here.irflow("approve", number, "--as", who).code == 0
-            for step in waiting:
-                if step.key.endswith("end-containment.take-back") and undo:
-                    undone = here.irflow("undo", number, "--yes", "--as", who)
-                    assert undone.code in (0, 3), undone.err
-                here.irflow("step", number, step.key, "--note", "done", "--as", who)
-    raise AssertionError(f"{phase} of {number} does not end: {result.open_items}")
-
-
 @pytest.mark.parametrize("name", STORIES)
 def test_the_playbook_ends_with_the_harm_ended_everything_back_and_the_documents_written(
     name: str, here: Desk, lab: Lab
@@ -135,14 +113,14 @@ def test_the_playbook_ends_with_the_harm_ended_everything_back_and_the_documents
     story.given(lab, host)
     assert story.harm(lab, host) == story.before
     number = here.alert(host.name, severity="critical", type=story.type, **story.alert)
-    go_through(here, number, Phase.DETECTION)
-    approvals = go_through(here, number, Phase.CONTAINMENT)
+    here.go_through(number, Phase.DETECTION)
+    approvals = here.go_through(number, Phase.CONTAINMENT)
     assert approvals == story.people
     assert story.harm(lab, host) == story.contained
     assert name in here.irflow("incidents", "show", number, "--json").out
-    go_through(here, number, Phase.RECOVERY, undo=name != "malware")  # what is in quarantine stays there
+    here.go_through(number, Phase.RECOVERY, undo=name != "malware")  # what is in quarantine stays there
     assert story.harm(lab, host) == ("[], open" if name == "malware" else story.before)
-    go_through(here, number, Phase.LESSONS_LEARNED)
+    here.go_through(number, Phase.LESSONS_LEARNED)
     status = here.status(number)
     assert not status.leases
     written = {one["name"] for one in here.irflow("documents", "list", number, "--json").json}

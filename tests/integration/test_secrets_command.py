@@ -284,12 +284,15 @@ def test_a_name_that_nobody_knows_keeps_no_other_secret_from_being_replaced(desk
     assert not desk.gets_in("shop", before)
 
 
-def test_where_no_secret_is_named_the_step_says_so(desk: Desk) -> None:
+def test_where_irflow_looks_after_no_secret_all_of_them_are_none_and_one_is_refused(desk: Desk) -> None:
     before = (desk.home / "secrets.yaml").read_text()
     (desk.home / "secrets.yaml").unlink()
     try:
-        done = desk.irflow("run", "rotate-secrets", "--local", "--yes", "--as", FIRST)
+        every = desk.irflow("run", "rotate-secrets", "--local", "--yes", "--as", FIRST)
+        one = desk.irflow("run", "rotate-secrets", "--param", "secrets=shop-db", "--local", "--yes", "--as", FIRST)
     finally:
         (desk.home / "secrets.yaml").write_text(before)
-    assert done.code == 1
-    assert "irflow looks after no secrets" in done.out + done.err
+    assert every.code == 0, every.err
+    assert "secrets.yaml names no secret" in every.out
+    assert one.code == 1
+    assert "irflow looks after no secrets" in one.out + one.err

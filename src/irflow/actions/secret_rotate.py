@@ -35,10 +35,13 @@ class SecretRotate(Action[RotateParams]):
     irreversible_because: ClassVar[str] = "somebody else may know the values from before; rotate again instead"
 
     def observe(self, params: RotateParams, context: Context) -> dict[str, Json]:
-        """Which secrets, in which order. Raises Refused where irflow looks after none, UsageError where none is known.
+        """Which secrets, in which order; none where all are meant and irflow looks after none.
 
-        One name that nobody knows keeps no other secret from being replaced; verify names it.
+        One name that nobody knows keeps no other secret from being replaced; verify names it. Raises UsageError where
+        none is known, Refused where some are named and irflow looks after none.
         """
+        if not params.secrets and not _looked_after(context):
+            return {"groups": [], "unknown": [], "run": ""}
         inventory = _rotations(context).inventory
         asked = list(dict.fromkeys(params.secrets or inventory.secrets))
         unknown = [name for name in asked if name not in inventory.secrets]
@@ -50,6 +53,8 @@ class SecretRotate(Action[RotateParams]):
     def plan(self, params: RotateParams, seen: dict[str, Json]) -> tuple[Change, ...]:
         """One change for all: which can go side by side is the inventory's to say."""
         names = [name for group in seen["groups"] for name in group]
+        if not names:
+            return ()
         many = "1 secret" if len(names) == 1 else f"{len(names)} secrets"
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         return (Change(f"replace {many}: {shown}", {"secrets": names, "run": seen["run"]}),)
@@ -71,6 +76,9 @@ class SecretRotate(Action[RotateParams]):
     ) -> Proof:
         """Log in with every live value once more. That each old one is refused was proved before it was forgotten."""
         names = [name for group in seen["groups"] for name in group]
+        if not names and not seen["unknown"]:
+            nothing = Check("secrets.yaml names no secret", True, "", "irflow replaced none: their owners must")
+            return Proof((nothing,), {"secrets": []})
         results = {one["name"]: one for each in applied for one in each["secrets"]}
         checks = [
             Check(f"{name}: replaced, the old value refused", results[name]["good"], "", results[name]["said"])
@@ -86,6 +94,11 @@ class SecretRotate(Action[RotateParams]):
         ]
         gaps = {name: one["gap_s"] for name, one in results.items() if one["gap_s"] is not None}
         return Proof(tuple(checks), {"secrets": names, "run": seen["run"], "gaps_s": gaps})
+
+
+def _looked_after(context: Context) -> bool:
+    found = context.ports.rotations
+    return found is not None and bool(found.inventory.secrets)
 
 
 def _rotations(context: Context) -> Rotations:

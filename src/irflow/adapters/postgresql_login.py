@@ -36,7 +36,7 @@ def connect(server: Server, user: str, password: SecretValue) -> psycopg.Connect
     return psycopg.connect(
         host=server.host, port=server.port, dbname=server.database, user=user, password=password.reveal().decode(),
         sslmode=server.tls, sslrootcert=server.ca or None, connect_timeout=_CONNECT_S, autocommit=True,
-        application_name="irflow rotation", passfile="/dev/null",
+        application_name="irflow", passfile="/dev/null",
         keepalives_idle=5, keepalives_interval=3, keepalives_count=3, tcp_user_timeout=15000,
     )  # fmt: skip
 

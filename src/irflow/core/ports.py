@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from irflow.core.backups import NO_BACKUPS, Backups
+from irflow.core.databases import NO_DATABASES, Databases
 from irflow.core.errors import ConfigurationError
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
@@ -30,6 +31,7 @@ __all__ = [
     "Claim",
     "Clock",
     "Completed",
+    "Databases",
     "DocumentStore",
     "Documents",
     "EvidenceStore",
@@ -333,3 +335,4 @@ class Ports:
     hooks: Hooks = _NO_HOOKS
     backups: Backups = NO_BACKUPS
     rotations: Rotations | None = None
+    databases: Databases = NO_DATABASES

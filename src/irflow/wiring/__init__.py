@@ -38,6 +38,7 @@ from irflow.adapters.wake import wake
 from irflow.config import Settings
 from irflow.core.action import Registry
 from irflow.core.approvals import Operator
+from irflow.core.databases import NO_DATABASES, Databases
 from irflow.core.engine import Engine
 from irflow.core.errors import ConfigurationError, ConfigurationErrors, IrflowError, UsageError
 from irflow.core.inventory import Inventory
@@ -267,6 +268,7 @@ def open_runtime(config: Configuration, *, process: str) -> Iterator[Runtime]:
             ConfiguredHooks(settings.hooks, secret_store(settings)),
             backup_repository(settings),
             _rotations(config, shell),
+            _databases(config),
         )
         engine = Engine(
             ports,
@@ -291,6 +293,15 @@ def _rotations(config: Configuration, shell: SshShell) -> Rotations | None:
     from irflow.wiring.rotators import VaultRotations
 
     return VaultRotations(config, shell, shell)
+
+
+def _databases(config: Configuration) -> Databases:
+    """Where roles can be closed; the library is loaded only where irflow.yaml names a database."""
+    if not config.settings.databases:
+        return NO_DATABASES
+    from irflow.wiring.databases import databases
+
+    return databases(config)
 
 
 def _beat(store: SqlStore, owner: str, stop: threading.Event) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import BUILT_IN, BackupSettings, HookSettings, Settings, VaultSettings
+from irflow.config import BUILT_IN, BackupSettings, DatabaseSettings, HookSettings, Settings, VaultSettings
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
 
@@ -49,9 +49,13 @@ def load_settings(home: Path) -> Settings:
     keyring = settings.keyring and settings.keyring.model_copy(
         update={"file": home / settings.keyring.file.expanduser(), "key": _file_at_home(settings.keyring.key, home)}
     )
+    databases = {name: _database_at_home(one, home) for name, one in settings.databases.items()}
     return settings.model_copy(
-        update={"notify": notify, "hooks": hooks, "backup": backup, "vault": vault, "keyring": keyring}
-    )
+        update={
+            "notify": notify, "hooks": hooks, "backup": backup, "vault": vault, "keyring": keyring,
+            "databases": databases,
+        }
+    )  # fmt: skip
 
 
 def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup: BackupSettings) -> BackupSettings:
@@ -90,6 +94,11 @@ def _vault_at_home(vault: VaultSettings, home: Path) -> VaultSettings:
             "secret": _file_at_home(vault.secret, home),
         }
     )
+
+
+def _database_at_home(database: DatabaseSettings, home: Path) -> DatabaseSettings:
+    ca = database.ca and home / database.ca.expanduser()
+    return database.model_copy(update={"ca": ca, "password": _file_at_home(database.password, home)})
 
 
 def _file_at_home(text: str, home: Path) -> str:

@@ -25,6 +25,7 @@ from irflow.wiring.secrets import secret_store, vault_session
 
 HOST_TIMEOUT_S = 8.0
 REPOSITORY_TIMEOUT_S = 20.0
+DATABASE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def examine(home: Path | None) -> list[Finding]:
         *_state(config.settings),
         *_secrets(config),
         *_vault(config.settings),
+        *_databases(config),
         *_backups(config.settings),
         *_people(config),
         *_hosts(config),
@@ -105,6 +107,20 @@ def _vault(settings: Settings) -> Iterator[Finding]:
         yield Finding("Vault", True, f"{settings.vault.url}, {vault_session(settings).describe()}")
     except IrflowError as error:
         yield Finding("Vault", False, str(error), error.hint)
+
+
+def _databases(config: Configuration) -> Iterator[Finding]:
+    """Whether irflow may close roles, where databases are named."""
+    if not config.settings.databases:
+        return
+    from irflow.wiring.databases import databases
+
+    found = databases(config)
+    for name in found.names:
+        try:
+            yield Finding(f"database {name}", True, found.describe(name, timeout_s=DATABASE_TIMEOUT_S))
+        except IrflowError as error:
+            yield Finding(f"database {name}", False, str(error), error.hint)
 
 
 def _secrets(config: Configuration) -> Iterator[Finding]:

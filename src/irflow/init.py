@@ -62,6 +62,16 @@ notify:
 #     url: https://cloud.example/irflow
 #     key: file:keys/cloud.hook
 
+# Where the roles of an incident's accounts are closed: docs/operations.md, "Closing accounts in databases".
+# databases:
+#   shop:
+#     host: db-1.example
+#     database: shop
+#     user: irflow_keeper         # a superuser of its own, or a member of every role that grants something
+#     password: vault:irflow/db-1/keeper#password
+#     tls: verify-full
+#     ca: keys/db-ca.pem
+
 # responder:
 #   first_response: true          # contain in this warm process, before and without Prefect
 #   parallel: 32                  # hosts worked on at once

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 
 from irflow.core.playbook import Phase
+from irflow.core.status import State
 from irflow.lab.lab import Lab
 from irflow.lab.model import Level
 from irflow.wiring import load
@@ -49,7 +52,10 @@ def here(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> 
         key.write_text(password)
         key.chmod(0o600)
         where = {"host": str(postgres.socket), "user": "keeper", "password": "file:keys/keeper"}
-        made.edit("irflow.yaml", lambda data: data.update(vault=up.json, databases={"shop": where}))
+        made.edit(
+            "irflow.yaml",
+            lambda data: data.update(vault=up.json, databases={"shop": where}, responder={"claim_stale": "1s"}),
+        )
         target = {"kind": "postgresql", "host": str(postgres.socket), "admin": "keeper", "admin_secret": f"file:{key}"}
         kept = {
             role: {"reference": f"vault:irflow/{role}/db#password", "target": {**target, "role": role}}
@@ -98,6 +104,37 @@ def test_every_password_is_replaced_and_the_roles_of_the_incident_are_closed_and
     assert undone.code == 0, undone.err
     assert reads(postgres, "report", live(here, "report")) == "cards"
     assert here.irflow("journal", "verify", number).code == 0
+
+
+@pytest.mark.parametrize("fault", ["after:step.intent#1", "before:step.outcome#1"])
+def test_killed_while_it_closes_a_role_it_goes_on_and_everything_can_be_given_back(
+    here: Desk, postgres: PostgresServer, fault: str
+) -> None:
+    known = {one["number"] for one in here.irflow("incidents", "list", "--json").json}
+    asked = ("run", "restrict-databases", "--param", "accounts=shop", "--local", "--yes", "--as", FIRST)
+    command = [sys.executable, "-m", "irflow", "--home", str(here.home), *asked]
+    killed = subprocess.run(command, env={**os.environ, "IRFLOW_FAULT": fault}, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (number,) = {one["number"] for one in here.irflow("incidents", "list", "--json").json} - known
+    done = here.work(number, "run-1")
+    assert {one.state for one in done.steps.values()} <= {State.DONE, State.NOOP}
+    assert "is not permitted to log in" in reads(postgres, "shop", live(here, "shop"))
+    assert here.irflow("undo", number, "--yes", "--as", FIRST).code == 0
+    assert reads(postgres, "shop", live(here, "shop")) == "cards"
+
+
+def test_doctor_says_whether_roles_can_be_closed(here: Desk, postgres: PostgresServer) -> None:
+    def found() -> dict[str, object]:
+        (one,) = [one for one in here.irflow("doctor", "--json").json if one["what"] == "database shop"]
+        return dict(one)
+
+    assert found()["passed"]
+    assert str(found()["found"]).startswith("keeper, superuser, PostgreSQL ")
+    postgres.execute("ALTER ROLE keeper NOLOGIN")
+    try:
+        assert not found()["passed"]
+    finally:
+        postgres.execute("ALTER ROLE keeper LOGIN")
 
 
 def _steps(shown: dict[str, object]) -> dict[str, object]:

@@ -261,4 +261,4 @@ def test_the_scenarios_are_listed(tmp: Path) -> None:
     done = irflow("drill", "--list", tmp=tmp)
     assert done.code == 0
     names = [line.split()[0] for line in done.out.splitlines()[3:]]
-    assert names == ["brute-force", "compromised-account", "compromised-host", "lateral-movement"]
+    assert names == ["brute-force", "compromised-account", "compromised-host", "lateral-movement", "leaked-credential"]

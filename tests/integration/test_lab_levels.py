@@ -46,7 +46,8 @@ def place() -> Iterator[Path]:
     code = Path(irflow.__file__).parent
     shutil.copytree(code / "lab", folder / "src/irflow/lab")
     shutil.copytree(code / "core", folder / "src/irflow/core")
-    shutil.copy(code / "__init__.py", folder / "src/irflow/__init__.py")
+    for name in ("__init__.py", "redaction.py"):
+        shutil.copy(code / name, folder / "src/irflow" / name)
     shutil.copy(Path(__file__).with_name("lab_as_user.py"), folder / "as_user.py")
     account = f"standin:x:{_UID}:{_UID}::{folder}/home:/bin/sh\n"
     (folder / "passwd").write_text(Path("/etc/passwd").read_text() + account)

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def vault(tmp_path_factory: pytest.TempPathFactory, lab: Lab) -> Iterator[Path]:
     up = run(home, "vault", "up", "--json")
     assert up.code == 0, up.err
     settings = json.loads((home / "irflow.yaml").read_text())
-    (home / "irflow.yaml").write_text(json.dumps(settings | {"vault": up.json}))
+    (home / "irflow.yaml").write_text(json.dumps(settings | {"vault": up.json, "responder": {"claim_stale": "1s"}}))
     yield home
     assert run(home, "vault", "down").out == "stopped\n"
     assert run(home, "vault", "status").code == 7
@@ -198,6 +200,8 @@ def test_what_an_incident_may_have_leaked_is_chosen_and_what_was_replaced_since_
     changed = {one["name"]: one["changed"] for one in desk.irflow("secrets", "list", "--json").json}
     leaked = changed["report-db"]
     assert leaked, changed
+    while datetime.now(UTC).isoformat() <= leaked[:-1] + ".999999Z":  # a value's age is noted in whole seconds
+        time.sleep(0.05)
     assert desk.irflow("secrets", "rotate", "alice").code == 0
     before = desk.live("alice")
 

@@ -54,6 +54,16 @@ class PostgresqlDatabases:
         """See core.databases.Databases."""
         return tuple(self.ways)
 
+    def describe(self, database: str, *, timeout_s: float) -> str:
+        """Log in: `keeper, superuser, PostgreSQL 15.8`. Raises ServiceMissing."""
+        with self._open(database, timeout_s) as connection:
+            row = connection.execute(
+                "SELECT current_user::text, rolsuper, current_setting('server_version') FROM pg_roles "
+                "WHERE rolname = current_user"
+            ).fetchone() or ("?", False, "?")
+        can = "superuser" if row[1] else "no superuser: closes what roles it is a member of have granted"
+        return f"{row[0]}, {can}, PostgreSQL {str(row[2]).split()[0]}"
+
     def look(self, database: str, roles: Collection[str], *, timeout_s: float) -> tuple[RoleAccess, ...]:
         """See core.databases.Databases."""
         with self._open(database, timeout_s) as connection:

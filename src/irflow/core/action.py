@@ -59,13 +59,15 @@ class Check:
 class Proof:
     """What verify found. facts: JSON for the journal, the documents and later phases' expressions (`results`).
 
-    leases: `{kind, until, seconds}` now in force on the target. ended_leases: kinds that ended.
+    leases: `{kind, until, seconds}` now in force on the target. ended_leases: kinds that ended. note: what a person
+    should know although every check passed, in a few words.
     """
 
     checks: tuple[Check, ...]
     facts: dict[str, Json]
     leases: tuple[dict[str, Json], ...] = ()
     ended_leases: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def passed(self) -> bool:

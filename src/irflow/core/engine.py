@@ -239,7 +239,7 @@ class Engine:
 
     def _conclude(self, plan: Plan, now: _Try, proof: Proof) -> StepResult:
         state = (State.DONE if now.changes else State.NOOP) if proof.passed else State.FAILED
-        detail = "" if proof.passed else "not proved: " + ", ".join(proof.failed)
+        detail = proof.note if proof.passed else "not proved: " + ", ".join(proof.failed)
         facts = {key: value for key, value in proof.facts.items() if key != "evidence"}
         data: dict[str, Json] = {
             "outcome": state.value, "action": now.action.name, "detail": detail, "facts": facts,

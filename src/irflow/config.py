@@ -125,7 +125,7 @@ class KeyringSettings(Noun):
     """Which keyring `keyring:` references mean: never one that happens to be there.
 
     backend: `encrypted-file`, irflow's own, or `secretservice`, `kwallet`. file: where irflow's own is. key: reference
-    to its master key, a file or a systemd credential.
+    to its master key: a file, a systemd credential, or a variable of the environment.
     """
 
     backend: str = "encrypted-file"
@@ -136,7 +136,7 @@ class KeyringSettings(Noun):
     @classmethod
     def _bootstrap(cls, value: str) -> str:
         try:
-            if SecretRef.parse(value).scheme != "file":
+            if SecretRef.parse(value, bootstrap=True).scheme not in ("file", "env"):
                 raise ValueError("what opens the keyring is a file, or a systemd credential: file:keys/keyring.key")
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
@@ -166,7 +166,7 @@ class VaultSettings(Noun):
     @classmethod
     def _bootstrap(cls, value: str) -> str:
         try:
-            if SecretRef.parse(value).scheme == "vault":
+            if SecretRef.parse(value, bootstrap=True).scheme == "vault":
                 raise ValueError("what opens Vault cannot be in Vault: use file: or keyring:")
         except ConfigurationError as error:
             raise ValueError(str(error)) from None

@@ -10,14 +10,17 @@ from irflow.core.errors import ConfigurationError
 from irflow.core.revealed import remember
 
 _FORM = re.compile(r"(?P<scheme>vault|keyring|file):(?P<path>[^#\s]+)(?:#(?P<field>[^\s#]+))?")
+ENVIRONMENT = "IRFLOW_SECRET_"
+"""What variables begin with that `env:` references may name: no program but irflow is started with them."""
+_VARIABLE = re.compile(rf"env:({ENVIRONMENT}[A-Z0-9_]+)")
 
 
 @dataclass(frozen=True)
 class SecretRef:
     """Where a secret lives, never what it is.
 
-    scheme: `vault`, `keyring` or `file` (bootstrap only: mode 0600 or a systemd credential).
-    path: `MOUNT/path`, `service/user` or a file path. field: the key inside a Vault document.
+    scheme: `vault`, `keyring`, `file` (mode 0600 or a systemd credential), or `env` for what opens Vault and keyring.
+    path: `MOUNT/path`, `service/user`, a file path or a variable's name. field: the key inside a Vault document.
     """
 
     scheme: str
@@ -25,11 +28,20 @@ class SecretRef:
     field: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> SecretRef:
+    def parse(cls, text: str, *, bootstrap: bool = False) -> SecretRef:
         """Read `vault:kv/app/db#password`, `keyring:irflow/db` or `file:PATH`.
 
+        bootstrap: also `env:IRFLOW_SECRET_NAME`, which is for nothing else: the account's other processes can read it.
         Raises ConfigurationError on any other form; the text itself is not repeated, it may be a secret.
         """
+        variable = _VARIABLE.fullmatch(text)
+        if variable and bootstrap:
+            return cls("env", variable[1])
+        if text.startswith("env:"):
+            raise ConfigurationError(
+                f"env: names a variable {ENVIRONMENT}..., and only what opens Vault or the keyring may be in one",
+                hint="Write vault:MOUNT/path#field, keyring:service/user or file:PATH",
+            )
         found = _FORM.fullmatch(text)
         if not found or (found["scheme"] == "vault") != (found["field"] is not None):
             raise ConfigurationError(

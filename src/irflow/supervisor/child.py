@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from irflow.adapters.secret_environment import without_secrets
 from irflow.supervisor.service import Service
 
 STACK_VARIABLE = "IRFLOW_STACK"
@@ -43,10 +44,11 @@ class Child:
             Path(service.ready.where).unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > MOST_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
+        inherited = os.environ if service.ours else without_secrets(os.environ)
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
                 service.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **service.env, STACK_VARIABLE: str(self._run_dir)},
+                env={**inherited, **service.env, STACK_VARIABLE: str(self._run_dir)},
                 preexec_fn=die_with_parent(os.getpid(), signal.SIGKILL),
             )  # fmt: skip
         self.started_at = self.told_late = time.monotonic()

@@ -37,8 +37,9 @@ class Ready:
 class Service:
     """One process of a stack.
 
-    env: added to the supervisor's own. port: (host, port) that must be free before it starts. ready_s: how long it may
-    take until it is ready. after: names of services that must be ready first. last: ended after the others.
+    env: added to the supervisor's own. ours: it is irflow, and may have the secrets of its environment. port: (host,
+    port) that must be free before it starts. ready_s: how long it may take until it is ready. after: names of services
+    that must be ready first. last: ended after the others.
     vital: when it cannot be kept alive, the whole stack ends; otherwise it is tried again now and then.
     """
 
@@ -51,6 +52,7 @@ class Service:
     after: tuple[str, ...] = ()
     last: bool = False
     vital: bool = True
+    ours: bool = True
 
     def to_data(self) -> dict[str, Any]:
         """As JSON."""

@@ -135,7 +135,7 @@ def _prefect(settings: Settings, env: dict[str, str]) -> Service:
     return Service(
         "prefect", (sys.executable, "-m", "irflow.flows.server", str(port)),
         Ready("url", f"http://{LOOPBACK}:{port}/api/health"), env,
-        port=(LOOPBACK, port), ready_s=120.0, last=True, vital=False,
+        port=(LOOPBACK, port), ready_s=120.0, last=True, vital=False, ours=False,
     )  # fmt: skip
 
 

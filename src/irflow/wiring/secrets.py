@@ -6,6 +6,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from irflow.adapters.secret_environment import EnvironmentSecrets
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.secret_references import References
 from irflow.config import KeyringSettings, Settings
@@ -31,7 +32,11 @@ def bootstrap_secrets(settings: Settings) -> SecretStore:
 
 
 def _bootstrap(settings: Settings) -> dict[str, SecretStore]:
-    return {"file": FileSecrets(), **({"keyring": _Keyring(settings.keyring)} if settings.keyring else {})}
+    return {
+        "file": FileSecrets(),
+        "env": EnvironmentSecrets(),
+        **({"keyring": _Keyring(settings.keyring)} if settings.keyring else {}),
+    }
 
 
 class _Keyring:
@@ -56,8 +61,9 @@ def open_keyring(settings: KeyringSettings) -> Backend:
     """The keyring that irflow.yaml names. Raises ConfigurationError, ServiceMissing."""
     from irflow.adapters.keyring.secrets import open_backend
 
-    key = SecretRef.parse(settings.key)
-    return open_backend(settings.backend, settings.file, lambda: file_secret(key))
+    key = SecretRef.parse(settings.key, bootstrap=True)
+    opening = References({"file": FileSecrets(), "env": EnvironmentSecrets()})
+    return open_backend(settings.backend, settings.file, lambda: opening.resolve(key))
 
 
 def file_secret(ref: SecretRef) -> SecretValue:
@@ -118,8 +124,8 @@ def vault_session(settings: Settings) -> Session:
         )  # fmt: skip
     login = Login(
         vault.url,
-        SecretRef.parse(vault.role),
-        SecretRef.parse(vault.secret),
+        SecretRef.parse(vault.role, bootstrap=True),
+        SecretRef.parse(vault.secret, bootstrap=True),
         vault.ca,
         int(vault.timeout.total_seconds()),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irflow.adapters.deadline import Deadline
+from irflow.adapters.secret_environment import without_secrets
 from irflow.core.errors import ConfigurationError, IrflowError, ServiceMissing
 
 GRACE_S = 10.0
@@ -68,7 +69,9 @@ class Call:
 
     def _start(self, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
         location, password = (_in_memory(one) for one in self._secrets)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RESTIC_")}
+        environment = {
+            key: value for key, value in without_secrets(os.environ).items() if not key.startswith("RESTIC_")
+        }
         environment |= {
             "LC_ALL": "C",
             "RESTIC_REPOSITORY_FILE": f"/dev/fd/{location}",

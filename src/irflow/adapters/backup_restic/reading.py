@@ -64,12 +64,12 @@ class _Lister:
         self._errors, self._counted = os.memfd_create("errors"), os.memfd_create("counted")
         content, ours = os.pipe()
         lines, listed = os.pipe()
+        clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
         try:
             self._listing = subprocess.Popen(
-                command, stdin=content, stdout=listed, stderr=self._errors, cwd="/",
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"},
-            )  # fmt: skip
-            self._counting = subprocess.Popen(["awk", count], stdin=lines, stdout=self._counted)
+                command, stdin=content, stdout=listed, stderr=self._errors, cwd="/", env=clean
+            )
+            self._counting = subprocess.Popen(["awk", count], stdin=lines, stdout=self._counted, env=clean)
         finally:
             for one in (content, lines, listed):
                 os.close(one)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from irflow.adapters.secret_environment import without_secrets
 from irflow.core.errors import ConfigurationError, ServiceMissing
 from irflow.core.model import Json
 
@@ -106,8 +108,9 @@ def _run(program: str, *arguments: str, where: Path | None = None, fails: bool =
     if shutil.which(program) is None:
         raise ServiceMissing(f"{program} is not installed", hint="Install it: apt install openssh-client")
     done = subprocess.run(
-        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_CALL_S, check=False
-    )
+        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_CALL_S, check=False,
+        env=without_secrets(os.environ),
+    )  # fmt: skip
     if done.returncode != 0 and not fails:
         said = done.stderr.strip().splitlines() or ["it failed"]
         raise ConfigurationError(f"{program}: {said[-1]}", where=str(where) if where else None, hint="Mend it there")

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -77,7 +77,7 @@ def _rows(path: Path) -> bytes:
             return b"\n".join(parts)
 
 
-def hits(values: Mapping[str, str], where: Iterator[tuple[str, bytes]]) -> list[str]:
+def hits(values: Mapping[str, str], where: Iterable[tuple[str, bytes]]) -> list[str]:
     """`NAME in PLACE` for each value that is found. values: by name."""
     wanted = {name: renderings(value) for name, value in values.items()}
     return [
@@ -93,6 +93,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._seen: dict[bytes, str] = {}
+        self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processes", daemon=True)
 
@@ -107,9 +108,10 @@ class Processes:
         self._thread.join()
 
     @property
-    def seen(self) -> Iterator[tuple[str, bytes]]:
-        """What was read, with the process it was read from first."""
-        return ((place, data) for data, place in self._seen.items())
+    def seen(self) -> list[tuple[str, bytes]]:
+        """What was read until now, with the process it was read from first."""
+        with self._lock:
+            return [(place, data) for data, place in self._seen.items()]
 
     def _run(self) -> None:
         while not self._over.wait(0.1):
@@ -121,5 +123,5 @@ class Processes:
         for what in ("cmdline", "environ"):
             with suppress(OSError):
                 data = Path(f"/proc/{pid}/{what}").read_bytes()
-                if data:
+                with self._lock:
                     self._seen.setdefault(data, f"{what} of process {pid}")

@@ -85,6 +85,7 @@ def start(lab: Lab, users: str) -> LabCache:
     (home / "users.acl").chmod(0o600)
     (home / "redis.conf").write_text(
         f'bind 127.0.0.1\nport {found.port}\ndir {home}\nsave ""\ndaemonize no\naclfile {home}/users.acl\n'
+        "set-proc-title no\n"  # a title would be written over the environment, and with it the lab's mark
     )
 
     def answers() -> bool:

@@ -17,7 +17,7 @@ from irflow.core.status import State
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from irflow.wiring import backup_repository
-from tests.services import engine_process
+from tests.services.engines import Engines, engines
 from tests.services.irflow_site import Site, site
 
 pytestmark = pytest.mark.timeout(240)
@@ -62,14 +62,12 @@ class Ended:
     left_on_host: bytes
 
 
-def carry_out(here: Site, host: LabHost, boundary: str) -> Ended:
+def carry_out(engine: Engines, here: Site, host: LabHost, boundary: str) -> Ended:
     here.lab.exec(host, ["sh", "-c", "mkdir -p /srv; head -c 8000000 /dev/urandom >/srv/data"])
     incident = here.alert(host.name)
-    if boundary in CALLS:
-        first, _ = engine_process.finish(engine_process.start(here.home, incident, "die", boundary))
-    else:
-        first, _ = engine_process.finish(engine_process.start(here.home, incident, fault=boundary))
-    second = engine_process.finish(engine_process.start(here.home, incident))
+    die = ("die", boundary) if boundary in CALLS else ()
+    first, _ = engine.run(here.home, incident, *die, fault="" if die else boundary)
+    second = engine.run(here.home, incident)
     intents = here.events(incident, Kind.STEP_INTENT, STEP)
     keys = sorted({change["data"]["key"] for one in intents for change in one.data["changes"]})
     return Ended(
@@ -102,11 +100,11 @@ def _home(factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cases(here: Site) -> Iterator[dict[str, Future[Ended]]]:
+def cases(here: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
     """All cases, several at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with engines(tmp_path_factory.mktemp("engines") / "said") as engine, ThreadPoolExecutor(AT_ONCE) as pool:
         hosts = iter(here.lab.hosts)
-        yield {one: pool.submit(carry_out, here, next(hosts), one) for one in (*FAULTS, *CALLS)}
+        yield {one: pool.submit(carry_out, engine, here, next(hosts), one) for one in (*FAULTS, *CALLS)}
 
 
 @pytest.mark.parametrize("boundary", [*FAULTS, *CALLS])

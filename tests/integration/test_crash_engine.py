@@ -23,6 +23,7 @@ from irflow.lab.model import LabHost, Level
 from irflow.shipped import shipped
 from tests.integration.lab_actions import Hands
 from tests.services import engine_process
+from tests.services.engines import Engines, engines
 from tests.services.irflow_site import Isolation, Site, site, until
 
 pytestmark = pytest.mark.timeout(240)
@@ -66,16 +67,14 @@ class Ended:
     at: datetime
 
 
-def carry_out(here: Site, host: LabHost, boundary: str) -> Ended:
+def carry_out(engine: Engines, here: Site, host: LabHost, boundary: str) -> Ended:
     """One case from the alert to the end of the second engine."""
     incident = here.alert(host.name)
-    if boundary in CALLS:
-        first, _ = engine_process.finish(engine_process.start(here.home, incident, "die", boundary))
-    else:
-        first, _ = engine_process.finish(engine_process.start(here.home, incident, fault=boundary))
+    die = ("die", boundary) if boundary in CALLS else ()
+    first, _ = engine.run(here.home, incident, *die, fault="" if die else boundary)
     cut = here.isolation(host).tables > 0
     silently = cut and not here.events(incident, Kind.STEP_INTENT, ISOLATE)
-    second = engine_process.finish(engine_process.start(here.home, incident))
+    second = engine.run(here.home, incident)
     outcomes = here.events(incident, Kind.STEP_OUTCOME, ISOLATE)
     return Ended(
         first=first,
@@ -105,11 +104,11 @@ def here(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def cases(here: Site) -> Iterator[dict[str, Future[Ended]]]:
+def cases(here: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
     """All cases, several at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with engines(tmp_path_factory.mktemp("engines") / "said") as engine, ThreadPoolExecutor(AT_ONCE) as pool:
         hosts = iter(here.lab.hosts[3:])
-        yield {one: pool.submit(carry_out, here, next(hosts), one) for one in (*BOUNDARIES, *CALLS)}
+        yield {one: pool.submit(carry_out, engine, here, next(hosts), one) for one in (*BOUNDARIES, *CALLS)}
 
 
 def test_the_table_has_every_boundary_that_containment_passes(here: Site, tmp_path: Path) -> None:

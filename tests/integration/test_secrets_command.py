@@ -278,6 +278,26 @@ def test_as_a_step_of_an_incident_it_is_planned_approved_journalled_and_goes_on_
     assert desk.irflow("journal", "verify").code == 0
 
 
+def test_a_responder_finishes_at_its_start_what_a_crash_left(desk: Desk) -> None:
+    before = desk.live("shop-db")
+    run = ("run", "rotate-secrets", "--param", "secrets=shop-db", "--local", "--yes", "--as", FIRST)
+    command = [sys.executable, "-m", "irflow", "--home", str(desk.home)]
+    environment = {**os.environ, "IRFLOW_FAULT": "after:secret.changed#1"}
+    killed = subprocess.run([*command, *run], env=environment, capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert desk.irflow("secrets", "verify", "shop-db").code == 1, "it was cut off half way"
+    with subprocess.Popen([*command, "responder"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as responder:
+        try:
+            deadline = time.monotonic() + 30
+            while desk.irflow("secrets", "verify", "shop-db").code and time.monotonic() < deadline:
+                time.sleep(0.1)
+        finally:
+            responder.terminate()
+    assert desk.irflow("secrets", "verify", "shop-db").code == 0
+    assert desk.gets_in("shop", desk.live("shop-db"))
+    assert desk.live("shop-db") == before or not desk.gets_in("shop", before)
+
+
 def test_a_name_that_nobody_knows_keeps_no_other_secret_from_being_replaced(desk: Desk) -> None:
     before = desk.live("shop-db")
     params = ("--param", "secrets=shop-db,of-somebody-else")

@@ -80,6 +80,10 @@ class Rotations(Protocol):
         """Replace each, in the inventory's order; the same run never twice."""
         ...
 
+    def sweep(self, names: Iterable[str]) -> tuple[Done, ...]:
+        """Finish of each what a crash left; begins nothing."""
+        ...
+
     def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
         """See of each that its live value gets in and that nothing is half done."""
         ...

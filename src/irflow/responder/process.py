@@ -6,6 +6,7 @@ import signal
 from types import FrameType
 
 from irflow.responder.loop import Responder
+from irflow.responder.sweep import SecretSweep
 from irflow.wiring import Configuration, flow_starter, notification_channel, open_runtime, work_told
 
 
@@ -22,5 +23,5 @@ def run_responder(config: Configuration) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        with work_told(settings):
+        with work_told(settings), SecretSweep(wired.engine.ports.rotations, wired.store.halted):
             responder.run()

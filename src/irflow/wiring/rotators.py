@@ -38,6 +38,10 @@ class VaultRotations:
         """See core.rotations.Rotations."""
         return each(self.inventory, names, lambda one: self.rotator(one, told).rotate(run))
 
+    def sweep(self, names: Iterable[str]) -> tuple[Done, ...]:
+        """See core.rotations.Rotations."""
+        return each(self.inventory, names, lambda one: self.rotator(one).sweep())
+
     def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
         """See core.rotations.Rotations."""
         return each(self.inventory, names, lambda one: self.rotator(one).verify())

@@ -20,6 +20,8 @@ TEXT = (ROOT / "README.md").read_text()
 SHOWN = "IR-2026-0001"
 ELSEWHERE = {
     "make drill": "tests/integration/test_drill.py", "irflow up": "tests/integration/test_up.py",
+    "irflow secrets rotate-all": "tests/integration/test_secrets_command.py",
+    "irflow secrets verify": "tests/integration/test_secrets_command.py",
     "irflow init": "test_the_first_commands_write_a_configuration_and_say_what_is_missing",
     "irflow doctor": "test_the_first_commands_write_a_configuration_and_say_what_is_missing",
 }  # fmt: skip

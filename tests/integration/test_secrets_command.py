@@ -30,6 +30,7 @@ from tests.cli.conftest import Done, run
 from tests.integration.cli_site import FIRST
 from tests.services.on_host import on
 from tests.services.postgres import PostgresServer, running_postgres
+from tests.test_readme import commands, headings
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -306,6 +307,21 @@ def test_a_name_that_nobody_knows_keeps_no_other_secret_from_being_replaced(desk
     assert "not proved: of-somebody-else: one of secrets.yaml" in done.out
     assert desk.live("shop-db") != before
     assert not desk.gets_in("shop", before)
+
+
+def test_what_the_readme_shows_is_what_is_printed(desk: Desk) -> None:
+    shown = {command: lines for command, lines in commands() if command.startswith("irflow secrets ")}
+    assert len(shown) == 2
+    for command, lines in shown.items():
+        done = desk.irflow(*command.split()[1:])
+        assert done.code == 0, done.err
+        printed = [line.split() for line in done.out.splitlines()]
+        (heading,) = headings(lines)
+        assert heading in printed
+        assert [line[:2] for line in printed if line[:1] in (["alice"], ["shop-db"], ["report-db"])] == [
+            line.split()[:2] for line in lines[2:5]
+        ]
+        assert lines[5].split() in printed
 
 
 def test_where_irflow_looks_after_no_secret_all_of_them_are_none_and_one_is_refused(desk: Desk) -> None:

@@ -6,7 +6,7 @@ SHELL_SCRIPTS = .ci/run $(wildcard tools/*.sh)
 # common.sh is read with each of them.
 REMOTE_SCRIPTS = $(filter-out %/common.sh,$(wildcard src/irflow/remote/*.sh))
 # How many test processes run side by side; a file's tests stay together. Many of them wait more than they work.
-JOBS ?= 4
+JOBS ?= 6
 # Arguments for pytest, the drill and the benchmarks: make test ARGS="tests/core -k clock"
 ARGS ?=
 

@@ -20,6 +20,8 @@ from typing import Any
 
 from ulid import ULID
 
+import irflow.adapters.prober
+import irflow.adapters.ssh  # noqa: F401 - loaded late otherwise, by each process that is forked from this one
 from irflow import wiring
 from irflow.adapters.faults import VARIABLE
 from irflow.adapters.threads import ThreadExecutor

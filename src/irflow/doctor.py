@@ -55,7 +55,7 @@ def examine(home: Path | None) -> list[Finding]:
     findings += [
         *_state(config.settings),
         *_secrets(config),
-        *_vault(config.settings),
+        *_vault(config),
         *_databases(config),
         *_backups(config.settings),
         *_people(config),
@@ -99,9 +99,14 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         yield Finding(what, False, str(error), error.hint or mend, needed=False)
 
 
-def _vault(settings: Settings) -> Iterator[Finding]:
-    """Whether irflow gets into Vault, where one is named."""
+def _vault(config: Configuration) -> Iterator[Finding]:
+    """Whether irflow gets into Vault, where one is named or needed."""
+    settings = config.settings
     if settings.vault is None:
+        needing = [one.name for one in config.secrets.secrets.values() if one.ref.scheme == "vault"]
+        if needing:
+            told = f"irflow.yaml names none, and {needing[0]} of secrets.yaml is in one"
+            yield Finding("Vault", False, told, "write vault: {url: https://...}; to try it out: irflow vault up")
         return
     try:
         yield Finding("Vault", True, f"{settings.vault.url}, {vault_session(settings).describe()}")

@@ -16,7 +16,7 @@ from irflow.adapters.postgresql_access import PostgresqlDatabases, Way
 from irflow.adapters.postgresql_login import Server
 from irflow.adapters.secret_files import FileSecrets
 from irflow.core.action import Change, Context, Proof
-from irflow.core.errors import IrflowError, Refused, ServiceMissing
+from irflow.core.errors import Refused, ServiceMissing
 from irflow.core.secret import SecretRef
 from tests.fakes.remote import context
 from tests.services.postgres import running_postgres
@@ -232,9 +232,30 @@ def test_a_user_who_may_not_do_it_is_told_what_it_needs(
 ) -> None:
     weak = Way(databases.ways["shop"].server, "web", password)
     here = _with(context(), replace(databases, ways={"shop": weak}))
-    with pytest.raises(IrflowError, match="web must be a superuser"):
-        restrict(here, "deploy")
+    _, proof = restrict(here, "deploy")
+    assert not proof.passed
+    assert "web must be a superuser" in proof.checks[0].after
     assert not shop.refusal("deploy")
+
+
+def test_a_server_that_refuses_keeps_no_role_open_in_another_database(
+    shop: Shop, databases: PostgresqlDatabases, password: SecretRef
+) -> None:
+    weak = Way(databases.ways["shop"].server, "web", password)
+    here = _with(context(), replace(databases, ways={"weak": weak, **databases.ways}))
+    _, proof = restrict(here, "deploy")
+    assert "permitted to log in" in shop.refusal("deploy")
+    assert proof.passed, "both are the same database"
+
+
+def test_a_password_that_cannot_be_read_keeps_no_role_open_in_another_database(
+    shop: Shop, databases: PostgresqlDatabases, tmp_path: Path
+) -> None:
+    lost = Way(databases.ways["shop"].server, "keeper", SecretRef.parse(f"file:{tmp_path}/none"))
+    here = _with(context(), replace(databases, ways={"lost": lost, **databases.ways}))
+    _, proof = restrict(here, "deploy")
+    assert proof.failed == ("lost can be reached",)
+    assert "permitted to log in" in shop.refusal("deploy")
 
 
 def test_a_database_nobody_named_is_refused_with_those_there_are(at: Context) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from irflow.core.action import Action, Change, Check, Context, Params, Proof
 from irflow.core.databases import RoleAccess
-from irflow.core.errors import Refused, ServiceMissing
+from irflow.core.errors import IrflowError, OutcomeUnknown, Refused
 from irflow.core.model import Json
 
 _CALL_S = 60.0
@@ -61,7 +61,9 @@ class DatabaseRestrict(Action[RestrictParams]):
         for name in params.databases or known:
             try:
                 found[name] = [one.model_dump(mode="json") for one in _look(context, name, params.accounts)]
-            except ServiceMissing as error:
+            except Refused:
+                raise
+            except IrflowError as error:
                 missing[name] = str(error)
         return {"databases": found, "missing": missing}
 
@@ -77,9 +79,14 @@ class DatabaseRestrict(Action[RestrictParams]):
         return tuple(changes)
 
     def apply(self, change: Change, context: Context) -> dict[str, Json]:
-        """Close them in one database."""
+        """Close them in one database. Where the server refuses, the others are closed all the same; verify names it."""
         database, access = change.data["database"], _roles(change)
-        context.ports.databases.close(database, access, timeout_s=_time(context))
+        try:
+            context.ports.databases.close(database, access, timeout_s=_time(context))
+        except OutcomeUnknown:
+            raise
+        except IrflowError as error:
+            return {"database": database, "ended": 0, "refused": str(error)}
         return {"database": database, "ended": sum(one.sessions for one in access)}
 
     def verify(
@@ -88,12 +95,14 @@ class DatabaseRestrict(Action[RestrictParams]):
         """Look over new connections."""
         checks = [Check(f"{name} can be reached", False, "", said) for name, said in seen["missing"].items()]
         facts: dict[str, Json] = {"databases": {}, "runs_as_it": [], "owns": {}}
+        refused = {one["database"]: one["refused"] for one in applied if "refused" in one}
         there: set[str] = set()
         for name, roles in seen["databases"].items():
             before = {one["role"]: RoleAccess.model_validate(one).shown for one in roles}
             for one in _look(context, name, params.accounts):
                 there.add(one.role)
-                checks.append(Check(f"{one.role} is closed in {name}", one.closed, before.get(one.role, ""), one.shown))
+                said = one.shown + (f": {refused[name]}" if name in refused and not one.closed else "")
+                checks.append(Check(f"{one.role} is closed in {name}", one.closed, before.get(one.role, ""), said))
                 facts["databases"].setdefault(name, {})[one.role] = one.shown
                 facts["runs_as_it"] += [f"{name}: {routine}" for routine in one.runs_as_it]
                 facts["owns"] |= {f"{name}: {one.role}": one.owns} if one.owns else {}

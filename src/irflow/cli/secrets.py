@@ -207,7 +207,8 @@ def _exposed(config: Configuration, names: list[str], since: str, on: Sequence[s
     inventory = config.catalog.inventory
     hosts, unknown = inventory.resolve(tuple(on or ()))
     if unknown:
-        raise UsageError(f"no host {unknown[0]!r} in the inventory", hint=f"There are {', '.join(inventory.hosts)}")
+        hint = f"There are {', '.join(inventory.hosts)}" if inventory.hosts else "It is empty: inventory.yaml"
+        raise UsageError(f"no host {unknown[0]!r} in the inventory", hint=hint)
     moment = moment_of(since, datetime.now(UTC)) if since else None
     changed, troubles = _changed(config, names) if since else ({}, {})
     for name, trouble in troubles.items():

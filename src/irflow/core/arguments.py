@@ -31,7 +31,7 @@ def arguments_of(runbook: Runbook, given: Mapping[str, Json], inventory: Invento
             values[name] = [] if parameter.type.value.endswith("s") else None
             continue
         try:
-            values[name] = _typed(parameter, value, inventory)
+            values[name] = typed(parameter, value, inventory)
         except ValueError as error:
             raise ConfigurationError(f"runbook {runbook.runbook}, parameter {name!r}: {error}") from None
     return values
@@ -52,11 +52,18 @@ def _hosts(texts: Iterable[str], inventory: Inventory) -> list[str]:
     return list(known)
 
 
-def _typed(parameter: Parameter, value: Json, inventory: Inventory) -> Json:
+def _each(value: Json) -> list[Json]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def typed(parameter: Parameter, value: Json, inventory: Inventory | None = None) -> Json:
+    """One value as its type says. inventory: for hosts alone. Raises ValueError, Refused for an unknown host."""
     kind = parameter.type
-    if kind is ParameterType.HOSTS:
+    if parameter.choices and any(one not in parameter.choices for one in _each(value)):
+        raise ValueError(f"one of {', '.join(parameter.choices)}")
+    if inventory is not None and kind is ParameterType.HOSTS:
         return _hosts(_strings(value), inventory)
-    if kind is ParameterType.HOST:
+    if inventory is not None and kind is ParameterType.HOST:
         return _hosts([str(value)], inventory)[0]
     if kind is ParameterType.ADDRESSES:
         return [str(ipaddress.ip_network(one, strict=False)) for one in _strings(value)]

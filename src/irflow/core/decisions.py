@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from irflow.core.approvals import Operator, role_for
 from irflow.core.errors import Refused, UsageError
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import Draft, Event, Kind
+from irflow.core.mode import Mode
 from irflow.core.model import Json, to_text
 from irflow.core.plan import Plan
 from irflow.core.playbook import Phase
@@ -15,6 +18,10 @@ from irflow.core.status import TAKEN_BACK, TROUBLED, IncidentStatus, State, Step
 ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 """What a person can say of a manual step."""
 _AGAIN = "Do it anew by its runbook: irflow run RUNBOOK --incident {}"
+
+
+def may_decide(operator: Operator) -> None:
+    """Raises Refused when an operator's access does not reach as far as deciding about steps."""
 
 
 def _actor(operator: Operator) -> str:
@@ -79,12 +86,13 @@ def expired(step: StepStatus) -> bool:
 
 
 def decide(
-    tx: Transaction, incident: str, operator: Operator, *, method: str, digest: str, yes: bool, reason: str = ""
-) -> Event:
+    tx: Transaction, incident: str, operator: Operator, *, method: str, digest: str, yes: bool, reason: str = "",
+    form: str = "",
+) -> Event:  # fmt: skip
     """Approve or refuse exactly one plan.
 
-    digest: of the plan the person saw. Raises Refused when that plan is not in force any more, when the person holds
-    none of the roles, or has already said yes.
+    digest: of the plan the person saw. form: of Prefect that it came by, if any. Raises Refused when that plan is not
+    in force any more, when the person holds none of the roles, or has already said yes.
     """
     status = _open(tx, incident)
     plan = next(
@@ -99,12 +107,17 @@ def decide(
         raise Refused(
             "this plan is not in force any more", hint="Look at the new one with irflow plan, then approve that"
         )
+    if plan.mode is Mode.STEP:
+        raise Refused(
+            f"the {plan.phase} plan goes step by step: each step has its own yes",
+            hint=f"irflow step {status.incident.number}",
+        )
     role = role_for(operator, plan)
     if any(one.digest == digest and one.operator == operator.name for one in status.approvals):
         raise Refused(f"{operator.name} has already approved this plan", hint="Another person must be the second")
     data: dict[str, Json] = {
         "phase": plan.phase, "digest": digest, "operator": operator.name, "role": role, "method": method,
-        "reason": reason,
+        "reason": reason, "form": form,
     }  # fmt: skip
     kind = Kind.APPROVAL_GIVEN if yes else Kind.APPROVAL_REFUSED
     event = tx.append(incident, Draft(kind, _actor(operator), data))[0]
@@ -113,8 +126,15 @@ def decide(
     return event
 
 
-def answer(tx: Transaction, incident: str, operator: Operator, *, step: str, outcome: str, note: str) -> Event:
-    """Record how a manual step went. Raises Refused when it does not wait, or is another role's."""
+def answer(
+    tx: Transaction, incident: str, operator: Operator, *, step: str, outcome: str, note: str, method: str = "",
+    evidence: str = "", facts: Mapping[str, Json] | None = None, form: str = "",
+) -> Event:  # fmt: skip
+    """Record how a manual step went. Raises Refused when it does not wait, or is another role's.
+
+    method: how the operator was authenticated. evidence: where it can be seen, in their words. facts: the fields that
+    the runbook asks for, typed; later expressions find them in `results`. form: of Prefect that it came by, if any.
+    """
     status = _open(tx, incident)
     if outcome not in ANSWERS:
         raise UsageError(f"no outcome {outcome!r}", hint=f"Say {', '.join(ANSWERS)}")
@@ -130,7 +150,8 @@ def answer(tx: Transaction, incident: str, operator: Operator, *, step: str, out
         raise Refused(f"{operator.name} does not hold the role {planned.role}", hint="Ask one who does")
     phase = step.partition("/")[0]
     data: dict[str, Json] = {
-        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "operator": operator.name, "facts": {},
+        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "operator": operator.name,
+        "facts": dict(facts or {}), "evidence": evidence, "method": method, "form": form,
     }  # fmt: skip
     event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
     if phase == Phase.CONTAINMENT:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from irflow.core.action import Action, Change, Context, Proof
 from irflow.core.errors import ClaimLost, ConfigurationError, HostError, IrflowError, OutcomeUnknown
 from irflow.core.journal import Draft, Kind
+from irflow.core.mode import Mode
 from irflow.core.model import Json
 from irflow.core.outcome import StepResult
 from irflow.core.plan import Plan, PlanStep
-from irflow.core.planner import Catalog
+from irflow.core.planner import COMMANDER, Catalog
 from irflow.core.ports import Claim, Ports, Transaction
 from irflow.core.severity import CHANNELS
 from irflow.core.slots import Rank, Slots
@@ -40,15 +41,16 @@ class _Try:
     applied: tuple[dict[str, Json], ...] = ()
 
 
-def _question(status: IncidentStatus, plan: Plan, step: PlanStep) -> dict[str, Json]:
+def question_message(status: IncidentStatus, plan: Plan, step: PlanStep) -> dict[str, Json]:
     """The message that tells people what waits for them."""
     number = status.incident.number
     what = step.manual or f"{step.title} on {step.target or plan.phase}: {'; '.join(step.reasons)}"
-    how = f"irflow step {number} '{step.key}'" if step.manual else f"irflow plan {number}, then irflow approve {number}"
+    one = step.manual or plan.mode is Mode.STEP
+    how = f"irflow step {number} '{step.key}'" if one else f"irflow plan {number}, then irflow approve {number}"
     return {
         "incident": status.incident.id,
         "channels": list(CHANNELS[status.incident.severity]),
-        "title": f"{number}: waiting for {step.role}: {step.title}",
+        "title": f"{number}: waiting for {step.role or COMMANDER}: {step.title}",
         "body": f"{what}\n{how}",
     }
 
@@ -124,20 +126,46 @@ class Engine:
             return StepResult(step.key, State.PENDING, f"halted: {halted}")
         if step.manual is not None or not may_run(step, plan, status):
             if known.state is not State.AWAITING:
-                self._ask(plan, step)
-            return StepResult(step.key, State.AWAITING, "; ".join(step.reasons) or "a person does this step")
+                self._ask(plan, step, status)
+            why = "a person does this step" if step.manual else "a person decides before each step"
+            return StepResult(step.key, State.AWAITING, "; ".join(step.reasons) or why)
         return None
 
-    def _ask(self, plan: Plan, step: PlanStep) -> None:
+    def would_change(self, step: PlanStep, status: IncidentStatus) -> tuple[Change, ...]:
+        """Look at the target: what the step would change now. Without the right to change anything: epoch 0 is refused
+        by every script that would. Raises IrflowError when nobody can look.
+        """
+        action = self.catalog.actions.get(step.action or "")
+        params = action.Params.model_validate(step.params)
+        context = self._context_for(step, status, 0)
+        return action.plan(params, action.observe(params, context))
+
+    def _would(self, plan: Plan, step: PlanStep, status: IncidentStatus) -> list[str]:
+        """For whoever decides on this one step: what it would do, read off the target just now."""
+        if plan.mode is not Mode.STEP or step.manual is not None:
+            return []
+        try:
+            return [one.summary for one in self.would_change(step, status)] or ["nothing: it is already as wanted"]
+        except IrflowError as error:
+            return [f"cannot be foreseen: {error}"]
+        except Exception as error:  # noqa: BLE001 - an action's bug must not keep the question from being asked
+            return [f"cannot be foreseen: {type(error).__name__} in {step.action}: {error}"]
+
+    def _ask(self, plan: Plan, step: PlanStep, status: IncidentStatus) -> None:
+        would = self._would(plan, step, status)
+
         def work(tx: Transaction) -> None:
             current = fold(tx.events(plan.incident))
+            in_force = current.plan(plan.phase)
+            if in_force is None or in_force.digest != plan.digest:
+                return
             if current.step(step.key).state is State.PENDING:
                 data: dict[str, Json] = {
                     "phase": plan.phase, "digest": plan.digest, "role": step.role, "people": step.people,
-                    "reasons": list(step.reasons), "title": step.title, "manual": step.manual,
+                    "reasons": list(step.reasons), "title": step.title, "manual": step.manual, "would": would,
                 }  # fmt: skip
                 tx.append(plan.incident, Draft(Kind.PERSON_ASKED, self.actor, data, step.key, step.target))
-                tx.enqueue("notify", _question(current, plan, step))
+                tx.enqueue("notify", question_message(current, plan, step))
 
         self.ports.store.transact(work)
 
@@ -197,6 +225,11 @@ class Engine:
         return self._fail(plan, now, error)
 
     def _context(self, plan: Plan, step: PlanStep, status: IncidentStatus, epoch: int) -> Context:
+        if not step.target:  # actions without a target read the whole record, so they get one that holds still
+            status = fold(self.ports.store.events(plan.incident))
+        return self._context_for(step, status, epoch)
+
+    def _context_for(self, step: PlanStep, status: IncidentStatus, epoch: int) -> Context:
         host = self.catalog.inventory.hosts.get(step.target) if step.target else None
         deadline = self.ports.clock.monotonic() + step.timeout_s
         if step.target and host is None:
@@ -204,8 +237,6 @@ class Engine:
                 "the inventory does not have this host any more, so nothing was done to it", where=step.target,
                 hint="Put it back into inventory.yaml and try again",
             )  # fmt: skip
-        if host is None:  # actions without a target read the whole record, so they get one that holds still
-            status = fold(self.ports.store.events(plan.incident))
         return Context(status.incident, status, step, host, epoch, self.actor, deadline, self.ports)
 
     def _act(self, plan: Plan, now: _Try, context: Context) -> Proof:

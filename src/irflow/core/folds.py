@@ -102,7 +102,9 @@ def _close_wait(phase: PhaseStatus, at: datetime) -> None:
 
 def _asked(status: IncidentStatus, event: Event) -> None:
     step = _step(status, event)
-    step.state, step.asked_at = State.AWAITING, event.moment
+    step.state, step.asked_at, step.asked_seq = State.AWAITING, event.moment, event.seq
+    step.would, step.failed = tuple(event.data.get("would", ())), event.data.get("failed", False)
+    step.proceeds, step.cleared_for = (), ""
     phase = _phase(status, event.data["phase"])
     if phase.waiting_since is None:
         phase.waiting_since = event.moment
@@ -130,6 +132,39 @@ def _approved(status: IncidentStatus, event: Event) -> None:
                     if known.state is State.AWAITING:
                         known.state = State.PENDING
             _answered(status, phase, event.moment)
+
+
+def _decided(status: IncidentStatus, event: Event) -> None:
+    """What a person said of one step of a plan that goes step by step."""
+    step, phase, said = _step(status, event), _phase(status, event.data["phase"]), event.data["decision"]
+    who, note = event.data["operator"], event.data["note"]
+    status.acknowledged_at = status.acknowledged_at or event.moment
+    if said == "skip":
+        _leave_out(step, f"skipped by {who}{f': {note}' if note else ''}", event.moment)
+    elif said == "abort":
+        phase.aborted_by = who
+        for one in phase.plan.steps if phase.plan else ():
+            known = status.steps.setdefault(one.key, StepStatus(one.key, one.target))
+            if known.state in (State.PENDING, State.AWAITING):
+                _leave_out(known, f"not done: aborted by {who}", event.moment)
+    elif said == "repeat" and event.data["again"]:
+        for key in (*event.data["again"], step.key):
+            again = status.steps[key]
+            again.state, again.cleared_for = State.PENDING, ""
+    else:
+        step.proceeds = (*step.proceeds, who)
+        if len(set(step.proceeds)) >= event.data["people"]:
+            step.state, step.cleared_for, step.failed = State.PENDING, event.data["digest"], False
+    _answered(status, phase, event.moment)
+
+
+def _leave_out(step: StepStatus, why: str, at: datetime) -> None:
+    step.state, step.ended_at, step.failed = State.SKIPPED, at, False
+    step.outcome = {**step.outcome, "outcome": State.SKIPPED.value, "detail": why}
+
+
+def _rejected(status: IncidentStatus, event: Event) -> None:
+    status.rejected.setdefault(event.data["question"], []).append(event.data["reason"])
 
 
 def _timed_out(status: IncidentStatus, event: Event) -> None:
@@ -161,7 +196,7 @@ def _manual(status: IncidentStatus, event: Event) -> None:
     step = _step(status, event)
     answer, taken_back = State(event.data["outcome"]), step.state in TAKEN_BACK
     step.state = _AFTER_UNDO.get(answer, answer) if taken_back else answer
-    step.outcome = {**event.data, "facts": step.outcome.get("facts", {})}
+    step.outcome = {**event.data, "facts": {**step.outcome.get("facts", {}), **event.data.get("facts", {})}}
     step.ended_at = event.moment
     if step.state is State.UNDONE:
         _forget(status, step)
@@ -275,6 +310,9 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.APPROVAL_REFUSED: _refused,
     Kind.APPROVAL_TIMED_OUT: _timed_out,
     Kind.MANUAL_ANSWERED: _manual,
+    Kind.STEP_DECIDED: _decided,
+    Kind.ANSWER_REJECTED: _rejected,
+    Kind.PERSON_REMINDED: lambda status, event: status.reminded.add((event.data["question"], event.data["share"])),
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,
     Kind.STEP_INHERITED: _inherited,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from irflow.core.alert import Alert, Trust
+from irflow.core.mode import Mode
 from irflow.core.model import Json, Noun
 from irflow.core.severity import Severity
 
@@ -23,7 +24,7 @@ class Incident(Noun):
     hosts: inventory names only. unknown_hosts: names an alert gave that the inventory does not have; never acted on.
     addresses: canonical IP addresses or networks. hashes: SHA-256 of malicious files, in lower case.
     secrets: names of secrets.yaml that are in the wrong hands, never values.
-    detected_at: the start of all clocks. drill: kept out of metrics.
+    detected_at: the start of all clocks. drill: kept out of metrics. mode: of the plans of its phases.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Incident(Noun):
     playbook: str | None = None
     detected_at: datetime
     drill: bool = False
+    mode: Mode = Mode.AUTOMATIC
 
     def to_data(self) -> dict[str, Json]:
         """The incident as the data of its `incident.opened` event."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
-from irflow.core.engine import Engine
+from irflow.core.engine import Engine, question_message
 from irflow.core.errors import ConfigurationError, IrflowError, Refused
 from irflow.core.guards import touched_by
 from irflow.core.journal import Draft, Kind
+from irflow.core.mode import Mode
 from irflow.core.model import Json
 from irflow.core.outcome import StepResult
 from irflow.core.plan import Plan, PlanStep
@@ -176,6 +177,8 @@ def _finish(engine: Engine, plan: Plan, done: dict[str, StepResult]) -> PhaseRes
         if outcome is not None:
             tx.append(plan.incident, Draft(Kind.PHASE_ENDED, engine.actor, {"phase": plan.phase, "outcome": outcome}))
             return "ended", status
+        if plan.mode is Mode.STEP and not known.aborted_by:
+            status = _ask_about_failed(engine, tx, plan, status)
         standing = [status.step(step.key) for step in plan.steps]
         if any(step.state is State.AWAITING or step.short_s is not None for step in standing):
             return "awaiting_approval", status
@@ -189,3 +192,18 @@ def _finish(engine: Engine, plan: Plan, done: dict[str, StepResult]) -> PhaseRes
     for step in plan.steps:
         done.setdefault(step.key, StepResult(step.key, status.step(step.key).state))
     return PhaseResult(plan.phase, state, done)
+
+
+def _ask_about_failed(engine: Engine, tx: Transaction, plan: Plan, status: IncidentStatus) -> IncidentStatus:
+    """Step by step, a failure is the next thing that a person decides about, instead of the end of the run."""
+    for key in blocking(status, plan):
+        step, known = plan.step(key), status.step(key)
+        if known.state in (State.FAILED, State.UNKNOWN):
+            data: dict[str, Json] = {
+                "phase": plan.phase, "digest": plan.digest, "role": step.role, "people": step.people,
+                "reasons": list(step.reasons), "title": step.title, "manual": step.manual, "failed": True,
+                "would": list(known.would),
+            }  # fmt: skip
+            tx.append(plan.incident, Draft(Kind.PERSON_ASKED, engine.actor, data, key, step.target))
+            tx.enqueue("notify", question_message(status, plan, step))
+    return fold(tx.events(plan.incident))

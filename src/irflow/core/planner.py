@@ -14,6 +14,7 @@ from irflow.core.errors import ConfigurationError, Refused
 from irflow.core.guards import Touched, people_needed, refuse_address
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
+from irflow.core.mode import Mode
 from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.playbook import Phase, Playbook, rule_for
@@ -42,6 +43,7 @@ class _Draft:
     phase: str
     playbook: Playbook | None
     touched: Touched
+    mode: Mode
     steps: list[PlanStep] = field(default_factory=list)
     refusals: dict[str, None] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
@@ -69,7 +71,7 @@ def plan_phase(
     changed so far; they count for the caps. What must never be done is left out and stands in the plan's `refusals`.
     Raises ConfigurationError (names the runbook and step) or Refused (a target the inventory does not have).
     """
-    draft = _Draft(incident, phase.value, playbook, Touched.of(catalog.inventory, touched))
+    draft = _Draft(incident, phase.value, playbook, Touched.of(catalog.inventory, touched), incident.mode)
     scope = _scope(catalog, incident, results or {})
     before: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
@@ -84,13 +86,13 @@ def plan_phase(
 
 def plan_runbook(
     catalog: Catalog, incident: Incident, runbook: str, arguments: Mapping[str, Json], *, phase: str = "run-1",
-    touched: Iterable[str] = (),
+    touched: Iterable[str] = (), mode: Mode = Mode.AUTOMATIC,
 ) -> Plan:  # fmt: skip
     """The plan of a runbook that runs by itself, as `run-N` of its incident. Same errors.
 
     What must never be done is refused here: the person who asked for it is there to be told.
     """
-    draft = _Draft(incident, phase, None, Touched.of(catalog.inventory, touched))
+    draft = _Draft(incident, phase, None, Touched.of(catalog.inventory, touched), mode)
     _call(catalog, draft, runbook, arguments, _scope(catalog, incident, {}), ())
     if draft.refusals:
         raise Refused("; ".join(draft.refusals), hint="Leave it out")
@@ -110,7 +112,7 @@ def _freeze(draft: _Draft, revision: int) -> Plan:
     name = draft.playbook.playbook if draft.playbook else None
     return Plan(
         incident=draft.incident.id, phase=draft.phase, revision=revision, playbook=name, steps=tuple(draft.steps),
-        refusals=tuple(draft.refusals),
+        refusals=tuple(draft.refusals), mode=draft.mode,
     )  # fmt: skip
 
 
@@ -208,13 +210,15 @@ def _step(
     key = f"{draft.phase}/{label}.{step.id}"
     if step.manual is not None:
         text = str(_value(catalog, step.manual, scope))
-        return PlanStep(key=key, manual=text, role=step.role or COMMANDER, people=1, **common)
+        return PlanStep(key=key, manual=text, role=step.role or COMMANDER, people=1, fields=step.fields, **common)
     action = catalog.actions.get(step.action or "")
     params = check_params(action, _value(catalog, step.arguments, scope), f"{runbook.runbook}.{step.id}")
     host = _target(catalog.inventory, action, params, key)
     suffix = host.name if host else (str(item) if item is not None else "")
     rule = rule_for(draft.playbook, f"{runbook.runbook}.{step.id}", step.approval)
     people, reasons = people_needed(catalog.inventory, draft.incident, rule, action, host, draft.touched)
+    if draft.mode is Mode.APPROVE and not people:
+        people, reasons = 1, ("a person says yes to the whole plan first",)
     return PlanStep(
         key=key + (f"@{suffix}" if suffix else ""), action=action.name, params=params,
         target=host.name if host else "", people=people, reasons=reasons,

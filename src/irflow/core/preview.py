@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
-from irflow.core.action import Change, Context
+from irflow.core.action import Change
 from irflow.core.engine import Engine
-from irflow.core.errors import ConfigurationError, IrflowError
+from irflow.core.errors import IrflowError
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.status import SETTLED, IncidentStatus
 
@@ -47,7 +47,7 @@ def _look(engine: Engine, step: PlanStep, status: IncidentStatus) -> Preview:
     if state in SETTLED:
         return Preview(step.key, step.target, Would.OVER, detail=state.value)
     try:
-        changes = _changes(engine, step, status)
+        changes = engine.would_change(step, status)
     except IrflowError as error:
         return Preview(step.key, step.target, Would.UNKNOWN, detail=str(error))
     except Exception as error:  # noqa: BLE001 - an action's bug must not hide what the other steps would do
@@ -55,15 +55,3 @@ def _look(engine: Engine, step: PlanStep, status: IncidentStatus) -> Preview:
         return Preview(step.key, step.target, Would.UNKNOWN, detail=detail)
     detail = "" if changes else "already as wanted"
     return Preview(step.key, step.target, Would.CHANGE if changes else Would.NOTHING, changes, detail)
-
-
-def _changes(engine: Engine, step: PlanStep, status: IncidentStatus) -> tuple[Change, ...]:
-    """Observe and plan, without the right to change anything: epoch 0 is refused by every script that would."""
-    action = engine.catalog.actions.get(step.action or "")
-    host = engine.catalog.inventory.hosts.get(step.target) if step.target else None
-    if step.target and host is None:
-        raise ConfigurationError("the inventory does not have this host any more", where=step.target)
-    params = action.Params.model_validate(step.params)
-    deadline = engine.ports.clock.monotonic() + step.timeout_s
-    context = Context(status.incident, status, step, host, 0, engine.actor, deadline, engine.ports)
-    return action.plan(params, action.observe(params, context))

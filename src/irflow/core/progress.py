@@ -44,10 +44,16 @@ def to_ask(status: IncidentStatus, plan: Plan) -> tuple[PlanStep, ...]:
 
 
 def ended(status: IncidentStatus, plan: Plan) -> str | None:
-    """`completed` or `partly` when every step is over, else None; what is done for a short while only is not over."""
+    """`completed`, `partly` or `aborted` when every step is over, else None.
+
+    What is done for a short while only is not over.
+    """
     if any(status.step(step.key).short_s is not None for step in plan.steps):
         return None
     states = [(step, status.step(step.key).state) for step in plan.steps]
+    phase = status.phases.get(plan.phase)
+    if phase is not None and phase.aborted_by:
+        return "aborted" if all(state in FINISHED | TROUBLED for _, state in states) else None
     if not all(over(step, state) for step, state in states):
         return None
     return "completed" if all(state in FINISHED for _, state in states) else "partly"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
@@ -27,18 +28,26 @@ class ParameterType(StrEnum):
 
 
 class Parameter(Noun):
-    """One parameter of a runbook."""
+    """One parameter of a runbook, or one field that a manual step asks for. choices: the only texts it may hold."""
 
     type: ParameterType
     required: bool = False
     default: Json = None
     description: str = ""
+    choices: tuple[str, ...] = ()
+
+
+RESERVED = ("outcome", "decision", "note", "evidence", "operator", "code")
+"""What every form asks; no field of a manual step may bear such a name."""
+PLAIN_TYPES = frozenset(ParameterType) - {ParameterType.HOSTS, ParameterType.HOST}
+"""What a person can write into a field of a manual step: what needs no inventory to be checked."""
 
 
 class Step(Noun):
     """One action on each target, or one thing that a person must do or decide.
 
     action: name in the registry; arguments: its parameters (`with` in YAML). manual: the text a person follows.
+    fields: what a person fills in when a manual step is done; later expressions find it in `results`.
     for_each: expression that gives a list; the step runs once for each, as `item`. when: expression; false skips.
     after: ids of earlier steps that must be over first; without it, the step before. Steps that wait for the same one
     run side by side; of a list's items each waits only for its own. approval: role whose yes is needed. role: who
@@ -49,6 +58,7 @@ class Step(Noun):
     title: str
     action: str | None = None
     manual: str | None = None
+    fields: dict[str, Parameter] = {}
     arguments: dict[str, Json] = Field(default={}, alias="with")
     for_each: str | None = None
     when: str | None = None
@@ -64,6 +74,13 @@ class Step(Noun):
             raise ValueError("a step has either `action` or `manual`")
         if self.manual is not None and (self.arguments or self.for_each):
             raise ValueError("a manual step takes neither `with` nor `for_each`")
+        if self.fields and self.manual is None:
+            raise ValueError("only a manual step has `fields`: a person fills them in")
+        for name, field in self.fields.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or name in RESERVED:
+                raise ValueError(f"field {name!r}: a small letter, then letters, digits, _; not {', '.join(RESERVED)}")
+            if field.type not in PLAIN_TYPES:
+                raise ValueError(f"field {name!r} cannot be of type {field.type}")
         return self
 
 

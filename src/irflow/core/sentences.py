@@ -87,6 +87,13 @@ def _manual(data: Data) -> str:
     return f"{data.get('operator', 'a person')} answered {data['outcome']}{_after(data.get('note'))}"
 
 
+def _decided(data: Data) -> str:
+    again = _after(_joined(data.get("again")), ", once more: ")
+    return (
+        f"{data['operator']} as {data['role']} ({data['method']}) says {data['decision']}{again}{_after(data['note'])}"
+    )
+
+
 def _evidence(data: Data) -> str:
     return f"evidence {data.get('path')} taken, {data.get('bytes')} bytes, SHA-256 {data.get('sha256')}"
 
@@ -140,6 +147,14 @@ _SAY: dict[str, Callable[[Data], str]] = {
     ),
     Kind.APPROVAL_REFUSED: _approval("refused"),
     Kind.MANUAL_ANSWERED: _manual,
+    Kind.STEP_DECIDED: _decided,
+    Kind.ANSWER_REJECTED: lambda data: (
+        f"an answer was not taken; it said it was from {data.get('operator') or 'nobody'}{_after(data.get('reason'))}"
+    ),
+    Kind.PERSON_REMINDED: lambda data: (
+        f"{data.get('role')} told once more: {data.get('share')} % of the time to answer is over"
+        f"{_after(data.get('title'))}"
+    ),
     Kind.LEASE_RENEWED: lambda data: f"{data.get('kind')} renewed until {_moment(data.get('until'))}",
     Kind.LEASE_DRIFTED: lambda data: f"{data.get('kind')} was not as left{_after(data.get('reason'))}",
     Kind.LEASE_UNSEEN: lambda data: f"{data.get('kind')} cannot be looked at{_after(data.get('reason'))}",

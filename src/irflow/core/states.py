@@ -49,6 +49,8 @@ class StepStatus:
     sequence number of the first intent, 0 when the step never meant to change anything. outcome: data of the last one.
     planned: as the last plan that had it says. timed_out_at: when nobody had answered in time; short_s: then it is done
     for so many seconds at most, under the plan whose digest is short_for.
+    Of the last question about it: asked_seq: its event; would: what it would change then; proceeds: who said go on;
+    failed: it was asked because the step had failed. cleared_for: digest of the plan under which a person said go on.
     """
 
     key: str
@@ -67,6 +69,11 @@ class StepStatus:
     timed_out_at: datetime | None = None
     short_s: float | None = None
     short_for: str = ""
+    asked_seq: int = 0
+    would: tuple[str, ...] = ()
+    proceeds: tuple[str, ...] = ()
+    failed: bool = False
+    cleared_for: str = ""
 
 
 @dataclass
@@ -75,6 +82,7 @@ class PhaseStatus:
 
     waits: closed intervals during which only a person could go on. stale: a target was added after the plan was made.
     fruitless: runs requested since something last happened in it. ended_seq: sequence number of its end.
+    aborted_by: the operator who had it end early.
     """
 
     phase: str
@@ -90,6 +98,7 @@ class PhaseStatus:
     requested_at: datetime | None = None
     escalated: bool = False
     ended_seq: int = 0
+    aborted_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ class IncidentStatus:
     """All that the journal says of one incident.
 
     expired: leases that ran out though nobody wanted them to. joined: heads of the local journals that are part of it.
+    rejected: why answers to a question were not taken, by its id. forms: forms in Prefect whose answer was dealt with.
+    reminded: (question, share of the window) of which its people were told again.
     """
 
     incident: Incident
@@ -135,6 +146,9 @@ class IncidentStatus:
     evidence: list[dict[str, Json]] = field(default_factory=list)
     clock_marks: set[tuple[str, str]] = field(default_factory=set)
     joined: set[str] = field(default_factory=set)
+    rejected: dict[str, list[str]] = field(default_factory=dict)
+    forms: set[str] = field(default_factory=set)
+    reminded: set[tuple[str, str]] = field(default_factory=set)
     acknowledged_at: datetime | None = None
     closed_at: datetime | None = None
     closed_seq: int = 0

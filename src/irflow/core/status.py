@@ -46,6 +46,8 @@ def fold(events: Iterable[Event], status: IncidentStatus | None = None) -> Incid
         FOLDS.get(event.kind, ignore)(status, event)
         if event.step:
             fruit(status, event.step)
+        if event.data.get("form"):
+            status.forms.add(event.data["form"])
         status.last_seq = event.seq
     if status is None:
         raise ValueError("an empty journal has no status")

@@ -11,6 +11,7 @@ from irflow.core.alert import Trust
 from irflow.core.approvals import approved
 from irflow.core.guards import outranks
 from irflow.core.inventory import Inventory
+from irflow.core.mode import Mode
 from irflow.core.plan import Plan, PlanStep
 from irflow.core.playbook import Phase, Playbook
 from irflow.core.status import IncidentStatus, Lease, State
@@ -29,7 +30,12 @@ class Unanswered:
 
 
 def may_run(step: PlanStep, plan: Plan, status: IncidentStatus) -> bool:
-    """Whether a step needs nobody's yes any more: enough people agreed, or nobody did in time and it is short."""
+    """Whether a step needs nobody's yes any more: enough people agreed, or nobody did in time and it is short.
+
+    Where a plan goes step by step, only what people said of this very step counts.
+    """
+    if plan.mode is Mode.STEP:
+        return status.step(step.key).cleared_for == plan.digest
     if approved(step, plan, status.approvals):
         return True
     known = status.step(step.key)

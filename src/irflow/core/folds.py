@@ -312,6 +312,7 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.MANUAL_ANSWERED: _manual,
     Kind.STEP_DECIDED: _decided,
     Kind.ANSWER_REJECTED: _rejected,
+    Kind.FORM_SHOWN: lambda status, event: status.shown.update({event.data["question"]: event.data["flow_run"]}),
     Kind.PERSON_REMINDED: lambda status, event: status.reminded.add((event.data["question"], event.data["share"])),
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,

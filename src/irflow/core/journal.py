@@ -49,6 +49,7 @@ class Kind(StrEnum):
     MANUAL_ANSWERED = "manual.answered"
     STEP_DECIDED = "step.decided"
     ANSWER_REJECTED = "answer.rejected"
+    FORM_SHOWN = "form.shown"
     PERSON_REMINDED = "person.reminded"
     LEASE_RENEWED = "lease.renewed"
     LEASE_DRIFTED = "lease.drifted"

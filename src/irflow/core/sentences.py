@@ -151,6 +151,7 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.ANSWER_REJECTED: lambda data: (
         f"an answer was not taken; it said it was from {data.get('operator') or 'nobody'}{_after(data.get('reason'))}"
     ),
+    Kind.FORM_SHOWN: lambda data: "its form stands in Prefect, the run waits",
     Kind.PERSON_REMINDED: lambda data: (
         f"{data.get('role')} told once more: {data.get('share')} % of the time to answer is over"
         f"{_after(data.get('title'))}"

@@ -131,6 +131,7 @@ class IncidentStatus:
     """All that the journal says of one incident.
 
     expired: leases that ran out though nobody wanted them to. joined: heads of the local journals that are part of it.
+    shown: id of the flow run in Prefect whose form asks a question, by the question's id.
     rejected: why answers to a question were not taken, by its id. forms: forms in Prefect whose answer was dealt with.
     reminded: (question, share of the window) of which its people were told again.
     """
@@ -146,6 +147,7 @@ class IncidentStatus:
     evidence: list[dict[str, Json]] = field(default_factory=list)
     clock_marks: set[tuple[str, str]] = field(default_factory=set)
     joined: set[str] = field(default_factory=set)
+    shown: dict[str, str] = field(default_factory=dict)
     rejected: dict[str, list[str]] = field(default_factory=dict)
     forms: set[str] = field(default_factory=set)
     reminded: set[tuple[str, str]] = field(default_factory=set)

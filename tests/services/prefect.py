@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyotp
 import pytest
 from ulid import ULID
 
@@ -35,6 +36,14 @@ PLUGIN = Path(__file__).parent / "plugin"
 WAIT_S = 30.0
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
+OPERATORS = 40
+"""With codes. Each accepted code is used up, so every run that is started in a test is another operator's."""
+HOSTS = {
+    "web-1": {"address": "192.0.2.1", "key": "file:keys/none", "groups": ["web"]},
+    "web-2": {"address": "192.0.2.2", "key": "file:keys/none", "groups": ["web"]},
+    "db-1": {"address": "192.0.2.3", "key": "file:keys/none", "protected": True},
+}
+"""Nobody answers there."""
 TITLES = {"plain": {}, "held": {"hold": True}, "failing": {"fail": True}, "asking": {}}
 
 
@@ -58,6 +67,16 @@ class PrefectSite:
     http: httpx.Client
     marks: Path
     told: list[str] = field(default_factory=list)
+    _operators: Iterator[int] = field(default_factory=lambda: iter(range(OPERATORS)))
+
+    def code(self, operator: str) -> str:
+        """The operator's code now."""
+        return pyotp.TOTP((self.settings.home / "keys" / f"{operator}.totp").read_text()).now()
+
+    def signed(self, **form: Any) -> dict[str, Any]:
+        """A form filled in by an operator who has not been used yet, with a reason and a code."""
+        name = f"operator-{next(self._operators):02}"
+        return {"reason": "a test", "operator": name, "code": self.code(name), **form}
 
     def incident(self, kind: str, *names: str, title: str = "t") -> Incident:
         """Open an incident whose containment marks one file per name. kind: a key of TITLES."""
@@ -103,15 +122,28 @@ class PrefectSite:
         return self.handle.pids().get(name, 0)
 
 
+def _with_codes(home: Path, name: str) -> dict[str, Any]:
+    """An operator of operators.yaml, with a key for one-time codes."""
+    key = home / "keys" / f"{name}.totp"
+    key.parent.mkdir(mode=0o700, exist_ok=True)
+    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(pyotp.random_base32())
+    return {"login": name, "roles": ["incident_commander"], "totp": f"file:keys/{name}.totp"}
+
+
 def _write(home: Path, marks: Path) -> None:
     for kind in ("playbooks", "runbooks"):
         (home / kind).mkdir(parents=True)
     data: dict[str, Any] = {
         "irflow.yaml": {"prefect_port": free_port(), "web_port": free_port(), "responder": {"claim_stale": "3s"}},
         "sources.yaml": {"sources": {}},
-        "inventory.yaml": {"hosts": {}},
-        "operators.yaml": {"operators": {"one": {"login": "root", "roles": ["incident_commander"]}}},
-    }
+        "inventory.yaml": {"hosts": HOSTS},
+        "operators.yaml": {"operators": {
+            "one": {"login": "root", "roles": ["incident_commander"]},
+            "looker": {**_with_codes(home, "looker"), "access": "monitor"},
+            **{f"operator-{number:02}": _with_codes(home, f"operator-{number:02}") for number in range(OPERATORS)},
+        }},
+    }  # fmt: skip
     for kind, more in TITLES.items():
         step = {
             "id": "mark", "title": "Mark <b>it</b>", "action": "test.mark", "for_each": "{{ names }}",

@@ -20,10 +20,6 @@ ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 _AGAIN = "Do it anew by its runbook: irflow run RUNBOOK --incident {}"
 
 
-def may_decide(operator: Operator) -> None:
-    """Raises Refused when an operator's access does not reach as far as deciding about steps."""
-
-
 def _actor(operator: Operator) -> str:
     return f"operator:{operator.name}"
 

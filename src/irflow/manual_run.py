@@ -15,6 +15,7 @@ from irflow.core.alert import Trust
 from irflow.core.approvals import Operator
 from irflow.core.errors import Refused, UsageError
 from irflow.core.guards import touched_by
+from irflow.core.identity import Deed, require
 from irflow.core.incident import Incident
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -95,12 +96,15 @@ def begin(
     approve: bool,
     to_prefect: bool,
     number: str = "",
+    method: str = "os-account",
 ) -> tuple[Incident, Plan]:
     """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
     A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
     whose number another run has taken meanwhile. number: of a new incident; empty for the journal's next one.
+    method: how the operator proved who it is. Raises Refused when the operator may not start runs.
     """
+    require(operator, Deed.RUN)
 
     def work(tx: Transaction) -> tuple[Incident, Plan]:
         found, exact = incident, plan
@@ -114,7 +118,7 @@ def begin(
             exact = _plan(wired, status, plan.steps[0].runbook, arguments)
         record_plan(wired.engine, tx, exact)
         if approve and exact.people:
-            decisions.decide(tx, found.id, operator, method="os-account", digest=exact.digest, yes=True)
+            decisions.decide(tx, found.id, operator, method=method, digest=exact.digest, yes=True)
         if to_prefect:
             data: dict[str, Json] = {"phase": exact.phase, "key": f"{found.id}/{exact.phase}/{exact.digest[:12]}"}
             tx.append(found.id, Draft(Kind.RUN_REQUESTED, wired.engine.actor, data))
@@ -136,8 +140,10 @@ def run_here(wired: Runtime, incident: Incident, plan: Plan) -> RunResult:
 def accept_file(wired: Runtime, operator: Operator, path: Path) -> Json:
     """Open or join incidents from the JSON body of an alert, as `POST /webhooks/...` would; the operator vouches.
 
-    Returns the reply a sender would get. Raises UsageError when the file is not understood.
+    Returns the reply a sender would get. Raises UsageError when the file is not understood, Refused when the operator
+    may not open incidents.
     """
+    require(operator, Deed.OPEN)
     source = Source(name="by-hand", kind="standard", auth=Auth.NONE)
     body = path.read_bytes()
     now = wired.engine.ports.clock.now()

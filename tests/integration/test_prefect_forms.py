@@ -36,7 +36,14 @@ def test_a_run_goes_step_by_step_with_a_form_before_each(prefect_site: PrefectSi
     assert {"decision", "operator", "code"} == set(schema["required"])
     assert who in schema["properties"]["operator"]["enum"]
     assert "speaker" not in schema["properties"]["operator"]["enum"]
-    for part in ("Mark <b>it</b>", "What it would change now", "- mark", "How it is taken back", " min left of", "guided"):
+    for part in (
+        "Mark <b>it</b>",
+        "What it would change now",
+        "- mark",
+        "How it is taken back",
+        " min left of",
+        "guided",
+    ):
         assert part in text.replace("\\", ""), text
     assert site.marked(name) == []
     assert site.answer(run, who, decision="proceed", note="go")["status"] == "ACCEPT"

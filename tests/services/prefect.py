@@ -146,7 +146,8 @@ class PrefectSite:
 
         def look() -> list[dict[str, Any]]:
             found = self.http.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}).json()
-            return found if len(found) == count and all(one["state"]["type"] in OVER for one in found) else []
+            ended = [one for one in found if one["state"] and one["state"]["type"] in OVER]
+            return found if len(ended) == len(found) == count else []
 
         answer: list[dict[str, Any]] = until(f"{count} task runs", look)
         return answer

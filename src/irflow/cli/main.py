@@ -17,6 +17,7 @@ from irflow.cli import (
     keyring,
     lab,
     leases,
+    operators,
     records,
     run,
     secrets,
@@ -65,6 +66,7 @@ run.add(app)
 decide.add(app)
 undo.add(app)
 app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
+app.add_typer(operators.app, name="operators", help="Who may decide what, and how they prove who they are.")
 app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
 app.add_typer(leases.app, name="leases", help="What is in force where, and until when.")
 app.add_typer(secrets.app, name="secrets", help="Secrets in Vault: replace them, and prove that the old ones are dead.")

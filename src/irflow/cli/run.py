@@ -9,7 +9,7 @@ import typer
 
 from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
-from irflow.cli.person import As, Json, operator_of
+from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the targets, say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Approve the plan too, in your own role.")] = False,
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Run one runbook by itself. Example: irflow run isolate-host --param hosts=web-1 --local --yes"""
@@ -41,12 +42,15 @@ def run(
 
     arguments = _arguments(param or [])
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
-        operator = operator_of(wired.configuration.operators, who)
+        if dry_run:
+            person = Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)  # who looks need not prove it
+        else:
+            person = identify(wired.configuration, wired.store, who, code, f"run {runbook}")
         if glass:
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
         name, phase = (glass.name, glass.phase) if glass else ("", "run-1")
-        found, plan = prepare(wired, operator, runbook, arguments, None if glass else incident, phase=phase)
+        found, plan = prepare(wired, person.operator, runbook, arguments, None if glass else incident, phase=phase)
         if dry_run:
             ((_, previews),) = seen = looked_at(wired, found, (plan,))
             dump(told(plan, previews)) if json else show(plan, previews)
@@ -54,7 +58,10 @@ def run(
         if glass and plan.people and not yes:  # nobody could say so later
             show_plan(plan)
             yes = typer.confirm("Approve this in your own role?", abort=True, err=True)
-        found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local, number=name)
+        found, plan = begin(
+            wired, person.operator, found, plan, arguments,
+            approve=yes, to_prefect=not local, number=name, method=person.method,
+        )  # fmt: skip
         if not local:
             _requested(wired, found, plan, json)
             return
@@ -100,6 +107,7 @@ def _show_result(incident: Incident, runbook: str, result: RunResult, json: bool
 def respond(
     alert: Annotated[Path, typer.Option("--alert", help="File with the JSON body of an alert (docs/alerts.md).")],
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Open an incident from a file, as a webhook would. Example: irflow respond --alert alert.json"""
@@ -109,7 +117,7 @@ def respond(
     if not alert.is_file():
         raise UsageError("no such file", where=str(alert))
     with runtime("cli") as wired:
-        operator = operator_of(wired.configuration.operators, who)
+        operator = identify(wired.configuration, wired.store, who, code, "respond").operator
         answer = accept_file(wired, operator, alert)
     if json:
         dump(answer)

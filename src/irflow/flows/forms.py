@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -110,6 +111,8 @@ class Forms:
             log.warning("no form for %s: %s", plain(asked.title), plain(error))
             return
         if proposed.is_paused():
+            # Nothing is left to do but to end; a worker that is stopped meanwhile must not make this a crash.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             log.info("waiting for a person: %s", plain(asked.title))
             raise Pause(state=proposed)
         log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)

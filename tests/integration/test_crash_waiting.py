@@ -77,7 +77,7 @@ def test_a_decision_that_waits_outlives_kill_9_of_each_process_and_of_all(stack:
             stack.back(name, pid)
 
         (after,) = stack.runs(number, "PAUSED")
-        assert (after["id"], waiting(stack, incident)) == (before["id"], asked), stack.runs(number)
+        assert (after["id"], waiting(stack, incident)) == (before["id"], asked)
         answer = {"decision": "proceed", "operator": COMMANDER, "code": phones.code(COMMANDER)}
         reply = stack.prefect("POST", f"/flow_runs/{after['id']}/resume", {"run_input": answer})
         assert reply["status"] == "ACCEPT"

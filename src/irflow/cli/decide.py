@@ -1,4 +1,4 @@
-"""`irflow plan`, `approve`, `step`, `retry`, `halt`, `resume`: what people decide."""
+"""`irflow plan`, `approve`, `retry`, `halt`, `resume`: what people decide."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _listed(value: object) -> str:
 
 def add(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plan, approve, step, retry, halt, resume):
+    for command in (plan, approve, retry, halt, resume):
         app.command()(command)
 
 
@@ -136,31 +136,6 @@ def approve(
         say(f"open since the short lease ran out, done anew: {', '.join(dict.fromkeys(late))}")
     if missing:
         say(f"{missing} more must agree before it runs: irflow approve {incident} --phase {agreed.phase}")
-
-
-def step(
-    incident: Name,
-    key: Annotated[str | None, typer.Argument(metavar="[STEP]", help="As `incidents show` names it.")] = None,
-    outcome: Annotated[str, typer.Option(help="done, skipped or failed.")] = "done",
-    note: Annotated[str, typer.Option(help="What was done or seen.")] = "",
-    who: As = None,
-    code: Code = None,
-) -> None:
-    """Say how a manual step went. Example: irflow step IR-2026-0001 --note 'called the owner'"""
-    from irflow.core import decisions
-    from irflow.core.errors import UsageError
-    from irflow.core.status import fold
-
-    def work(tx: Transaction, found: Incident, person: Person) -> str:
-        status = fold(tx.events(found.id))
-        waiting = [one.key for one in status.waiting() if status.plan_step(one.key).manual is not None]
-        if key is None and len(waiting) != 1:
-            raise UsageError("say which step", hint=f"Waiting: {', '.join(waiting) or 'none'}")
-        chosen = key or waiting[0]
-        decisions.answer(tx, found.id, person.operator, step=chosen, outcome=outcome, note=note, method=person.method)
-        return chosen
-
-    say(f"{outcome}: {act(incident, (who, code), 'step', work)}")
 
 
 def retry(

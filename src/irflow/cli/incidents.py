@@ -158,20 +158,7 @@ def _next(status: IncidentStatus) -> None:
             say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
     if not status.open:
         return
-    asked: dict[str, list[str]] = {}
-    for step in status.waiting():
-        planned = status.plan_step(step.key)
-        if planned.manual:
-            say("")
-            say(f"waits for {planned.role}: {planned.manual}\n-> irflow step {number} '{step.key}' --note '...'")
-        else:
-            why = f"{planned.people} x {planned.role}: {'; '.join(planned.reasons)}"
-            asked.setdefault(f"{step.key.partition('/')[0]}\n{why}", []).append(step.key.partition("/")[2])
-    for group, keys in asked.items():
-        phase, _, why = group.partition("\n")
-        say("")
-        say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
-        say(f"-> irflow approve {number} --phase {phase}")
+    _waits(status, number)
     troubled = [step for step in status.steps.values() if step.state in TROUBLED - TAKEN_BACK]
     if not troubled:
         return
@@ -180,6 +167,30 @@ def _next(status: IncidentStatus) -> None:
         say(f"{step.state.value}: {step.key}")
     say(f"-> mend the cause, then: irflow retry {number}")
     say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
+
+
+def _waits(status: IncidentStatus, number: str) -> None:
+    """What waits for whom, and how it is answered."""
+    from irflow.core.mode import Mode
+
+    asked: dict[str, list[str]] = {}
+    for step in status.waiting():
+        planned, phase = status.plan_step(step.key), step.key.partition("/")[0]
+        plan = status.plan(phase)
+        if planned.manual:
+            say("")
+            say(f"waits for {planned.role}: {planned.manual}\n-> irflow step {number} '{step.key}' --note '...'")
+        elif plan is not None and plan.mode is Mode.STEP:
+            say("")
+            say(f"waits for a decision{' after a failure' if step.failed else ''}: {step.key}\n-> irflow step {number}")
+        else:
+            why = f"{planned.people} x {planned.role}: {'; '.join(planned.reasons)}"
+            asked.setdefault(f"{phase}\n{why}", []).append(step.key.partition("/")[2])
+    for group, keys in asked.items():
+        phase, _, why = group.partition("\n")
+        say("")
+        say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
+        say(f"-> irflow approve {number} --phase {phase}")
 
 
 @app.command()

@@ -23,6 +23,7 @@ from irflow.cli import (
     secrets,
     services,
     setup,
+    step,
     undo,
     vault,
 )
@@ -64,6 +65,7 @@ setup.add(app)
 services.add(app)
 run.add(app)
 decide.add(app)
+step.add(app)
 undo.add(app)
 app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
 app.add_typer(operators.app, name="operators", help="Who may decide what, and how they prove who they are.")

@@ -106,15 +106,16 @@ class Forms:
                     self._flow_run, keys["description"], json.dumps(self._described(asked, status))
                 )
                 self._note(asked)
+                # Nothing is left to do but to end; a worker that is stopped meanwhile must not make this a crash.
+                before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 proposed = propose_state_sync(client, state, flow_run_id=self._flow_run)
         except (httpx.HTTPError, PrefectException, Abort) as error:
             log.warning("no form for %s: %s", plain(asked.title), plain(error))
             return
         if proposed.is_paused():
-            # Nothing is left to do but to end; a worker that is stopped meanwhile must not make this a crash.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             log.info("waiting for a person: %s", plain(asked.title))
             raise Pause(state=proposed)
+        signal.signal(signal.SIGTERM, before)
         log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)
 
     def _note(self, asked: Question) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from irflow.core.engine import Engine
 from irflow.core.errors import IrflowError
+from irflow.core.playbook import Phase
 from irflow.core.ports import FlowStarter
 from irflow.core.questions import questions
 from irflow.core.status import IncidentStatus
@@ -70,7 +71,8 @@ class FormKeeper:
         for phase, known in list(status.phases.items()):
             asked = [one.id for one in waiting if one.phase == phase]
             alive = [self._alive(starter, run, shown in asked) for run, shown in list(known.forms.items())]
-            if asked and not any(alive) and known.requested_at is not None:
+            of_prefect = phase in list(Phase) or known.requested_at is not None
+            if asked and of_prefect and not any(alive):
                 self._ask(status, phase)
 
     def _alive(self, starter: FlowStarter, run: str, asks: bool) -> bool:

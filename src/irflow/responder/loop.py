@@ -16,6 +16,7 @@ from irflow.responder.forms import FormKeeper
 from irflow.responder.leases import LeaseKeeper
 from irflow.responder.outbox import Outbox
 from irflow.responder.reconcile import reconcile
+from irflow.responder.reminders import remind
 from irflow.responder.unanswered import watch_questions
 from irflow.responder.watch import anchor, watch_clocks
 
@@ -91,6 +92,7 @@ class Responder:
                 return
             reconcile(self._engine, self._settings.responder, incident)
             watch_questions(self._engine, incident)
+            remind(self._engine, incident)
             watch_clocks(self._engine, incident)
             anchor(self._engine, incident, self._signed)
         except IrflowError as error:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from irflow.core.approvals import Operator
 from irflow.core.errors import IrflowError, Refused, UsageError
 from irflow.core.forms import duration_text, field_of, needs_hosts, playbook_form, runbook_form, targets_used
+from irflow.core.identity import Access
 from irflow.core.inventory import Host, Inventory
 from irflow.core.mode import Mode
 from irflow.core.orders import Order, arguments_in, order_of, report_of
@@ -23,7 +24,12 @@ HOSTS = {
     for name, groups in {"web-1": ("web",), "web-2": ("web",), "db-1": ()}.items()
 }
 INVENTORY = Inventory(hosts=HOSTS)
-PEOPLE = (Operator(name="zoe", login="zoe", roles=()), Operator(name="adam", login="adam", roles=()))
+PEOPLE = (
+    Operator(name="zoe", login="zoe", roles=(), totp="file:zoe"),
+    Operator(name="adam", login="adam", roles=(), totp="file:adam"),
+    Operator(name="looker", login="looker", roles=(), totp="file:looker", access=Access.MONITOR),
+    Operator(name="phoneless", login="root", roles=()),
+)
 LIST = {"type": "array", "uniqueItems": True, "maxItems": 1000}
 GROUPS = "Groups: web (web-1, web-2)"
 NAMES = f"Names of the inventory. {GROUPS}"
@@ -121,8 +127,9 @@ def test_the_schema_of_a_runbook_refuses_what_is_wrong(wrong: dict[str, Any]) ->
         jsonschema.validate({**CUT_FORM, **wrong}, schema)
 
 
-def test_without_hosts_and_operators_the_schema_still_holds() -> None:
-    schema = runbook_form(CUT, Inventory(), ())
+def test_without_hosts_and_operators_the_schema_still_holds_and_says_what_is_missing() -> None:
+    schema = runbook_form(CUT, Inventory(), PEOPLE[2:])
+    assert "Nobody who may start a runbook has a key" in schema["properties"]["operator"]["description"]
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate({**CUT_FORM, "hosts": ["x"]}, schema)
 

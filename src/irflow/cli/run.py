@@ -9,7 +9,7 @@ import typer
 
 from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
-from irflow.cli.person import As, Json, operator_of
+from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
 from irflow.core.mode import Mode
 
@@ -38,6 +38,7 @@ def run(
     ),
     reason: Annotated[str, typer.Option(help="Why; it stands in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Run one runbook by itself. Example: irflow run isolate-host --param hosts=web-1 --local --yes"""
@@ -46,12 +47,17 @@ def run(
 
     arguments = _arguments(param or [])
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
-        operator = operator_of(wired.configuration.operators, who)
+        if dry_run:
+            person = Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)  # who looks need not prove it
+        else:
+            person = identify(wired.configuration, wired.store, who, code, f"run {runbook}")
         if glass:
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
         name, phase = (glass.name, glass.phase) if glass else ("", "run-1")
-        found, plan = prepare(wired, operator, runbook, arguments, None if glass else incident, phase=phase, mode=mode)
+        found, plan = prepare(
+            wired, person.operator, runbook, arguments, None if glass else incident, phase=phase, mode=mode
+        )
         if dry_run:
             ((_, previews),) = seen = looked_at(wired, found, (plan,))
             dump(told(plan, previews)) if json else show(plan, previews)
@@ -60,8 +66,9 @@ def run(
             show_plan(plan)
             yes = typer.confirm("Approve this in your own role?", abort=True, err=True)
         found, plan = begin(
-            wired, operator, found, plan, arguments, approve=yes, to_prefect=not local, number=name, reason=reason
-        )
+            wired, person.operator, found, plan, arguments,
+            approve=yes, to_prefect=not local, number=name, method=person.method, reason=reason,
+        )  # fmt: skip
         if not local:
             _requested(wired, found, plan, json)
             return
@@ -107,6 +114,7 @@ def _show_result(incident: Incident, runbook: str, result: RunResult, json: bool
 def respond(
     alert: Annotated[Path, typer.Option("--alert", help="File with the JSON body of an alert (docs/alerts.md).")],
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Open an incident from a file, as a webhook would. Example: irflow respond --alert alert.json"""
@@ -116,7 +124,7 @@ def respond(
     if not alert.is_file():
         raise UsageError("no such file", where=str(alert))
     with runtime("cli") as wired:
-        operator = operator_of(wired.configuration.operators, who)
+        operator = identify(wired.configuration, wired.store, who, code, "respond").operator
         answer = accept_file(wired, operator, alert)
     if json:
         dump(answer)

@@ -9,6 +9,7 @@ from irflow.core import decisions
 from irflow.core.approvals import Operator
 from irflow.core.arguments import typed
 from irflow.core.errors import Refused, UsageError
+from irflow.core.identity import Deed, require
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.model import Json, to_text
 from irflow.core.playbook import Phase
@@ -64,7 +65,7 @@ def _decide(
     form: str,
 ) -> Event:  # fmt: skip
     """One step of a plan that goes step by step."""
-    decisions.may_decide(operator)
+    require(operator, Deed.APPROVE)
     if answer.choice in (Choice.PROCEED, Choice.REPEAT) and operator.name in asked.said:
         raise Refused(f"{operator.name} has already said so", hint="Another person must be the second")
     role = next(one for one in asked.roles if one in operator.roles)

@@ -1,4 +1,7 @@
-"""What people decide: approve, refuse, answer, retry, note, close, halt. Each is one transaction on the journal."""
+"""What people decide: approve, refuse, answer, retry, note, close, halt. Each is one transaction on the journal.
+
+Each raises Refused when the operator's access does not allow it. method: how the person proved who it is; it is kept.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 
 from irflow.core.approvals import Operator, role_for
 from irflow.core.errors import Refused, UsageError
+from irflow.core.identity import Deed, require
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.mode import Mode
@@ -20,12 +24,13 @@ ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 _AGAIN = "Do it anew by its runbook: irflow run RUNBOOK --incident {}"
 
 
-def may_decide(operator: Operator) -> None:
-    """Raises Refused when an operator's access does not reach as far as deciding about steps."""
-
-
 def _actor(operator: Operator) -> str:
     return f"operator:{operator.name}"
+
+
+def _by(operator: Operator, method: str) -> dict[str, Json]:
+    """Who decided, and how that was proved where the caller says so."""
+    return {"operator": operator.name, **({"method": method} if method else {})}
 
 
 def _open(tx: Transaction, incident: str) -> IncidentStatus:
@@ -94,6 +99,7 @@ def decide(
     digest: of the plan the person saw. form: of Prefect that it came by, if any. Raises Refused when that plan is not
     in force any more, when the person holds none of the roles, or has already said yes.
     """
+    require(operator, Deed.APPROVE)
     status = _open(tx, incident)
     plan = next(
         (
@@ -135,6 +141,7 @@ def answer(
     method: how the operator was authenticated. evidence: where it can be seen, in their words. facts: the fields that
     the runbook asks for, typed; later expressions find them in `results`. form: of Prefect that it came by, if any.
     """
+    require(operator, Deed.ANSWER)
     status = _open(tx, incident)
     if outcome not in ANSWERS:
         raise UsageError(f"no outcome {outcome!r}", hint=f"Say {', '.join(ANSWERS)}")
@@ -150,8 +157,8 @@ def answer(
         raise Refused(f"{operator.name} does not hold the role {planned.role}", hint="Ask one who does")
     phase = step.partition("/")[0]
     data: dict[str, Json] = {
-        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "operator": operator.name,
-        "facts": dict(facts or {}), "evidence": evidence, "method": method, "form": form,
+        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "facts": dict(facts or {}),
+        "evidence": evidence, "form": form, **_by(operator, method),
     }  # fmt: skip
     event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
     if phase == Phase.CONTAINMENT:
@@ -159,8 +166,9 @@ def answer(
     return event
 
 
-def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | None) -> tuple[str, ...]:
+def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | None, method: str = "") -> tuple[str, ...]:
     """Let failed steps run again: one, or all. Returns their keys; raises Refused when there are none."""
+    require(operator, Deed.RETRY)
     status = _open(tx, incident)
     keys = [
         known.key
@@ -172,20 +180,24 @@ def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | Non
     if not keys:
         raise Refused(f"{step or 'no step'} of {status.incident.number} has failed")
     for key in keys:
-        data: dict[str, Json] = {"phase": key.partition("/")[0], "operator": operator.name}
+        data: dict[str, Json] = {"phase": key.partition("/")[0], **_by(operator, method)}
         tx.append(incident, Draft(Kind.STEP_RETRY, _actor(operator), data, key, status.step(key).target))
     tx.enqueue("respond", {"incident": incident})
     return tuple(keys)
 
 
-def note(tx: Transaction, incident: str, operator: Operator, text: str) -> Event:
+def note(tx: Transaction, incident: str, operator: Operator, text: str, *, method: str = "") -> Event:
     """Put a person's words into the record."""
-    data: dict[str, Json] = {"text": text, "operator": operator.name}
+    require(operator, Deed.NOTE)
+    data: dict[str, Json] = {"text": text, **_by(operator, method)}
     return tx.append(incident, Draft(Kind.NOTE, _actor(operator), data))[0]
 
 
-def close(tx: Transaction, incident: str, operator: Operator, reason: str, *, false_positive: bool = False) -> Event:
+def close(
+    tx: Transaction, incident: str, operator: Operator, reason: str, *, false_positive: bool = False, method: str = ""
+) -> Event:
     """Close an incident by hand. Raises Refused while a lease is in force or an undo did not come to its end."""
+    require(operator, Deed.CLOSE)
     status = _open(tx, incident)
     number = status.incident.number
     unfinished = [one.key for one in status.steps.values() if one.state in (State.UNDOING, State.UNDO_FAILED)]
@@ -199,17 +211,19 @@ def close(tx: Transaction, incident: str, operator: Operator, reason: str, *, fa
         raise Refused(
             f"still in force: {held}", hint="Release the hosts first: irflow run release-host --param hosts=..."
         )
-    data: dict[str, Json] = {"reason": reason, "operator": operator.name, "false_positive": false_positive}
+    data: dict[str, Json] = {"reason": reason, "false_positive": false_positive, **_by(operator, method)}
     event = tx.append(incident, Draft(Kind.INCIDENT_CLOSED, _actor(operator), data))[0]
     tx.index_incident(status.incident, closed=True)
     return event
 
 
-def halt(tx: Transaction, operator: Operator, reason: str) -> Event:
+def halt(tx: Transaction, operator: Operator, reason: str, *, method: str = "") -> Event:
     """Stop all automation: nothing new begins anywhere until somebody resumes."""
-    return tx.append(SYSTEM, Draft(Kind.HALTED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]
+    require(operator, Deed.HALT)
+    return tx.append(SYSTEM, Draft(Kind.HALTED, _actor(operator), {"reason": reason, **_by(operator, method)}))[0]
 
 
-def resume(tx: Transaction, operator: Operator, reason: str) -> Event:
+def resume(tx: Transaction, operator: Operator, reason: str, *, method: str = "") -> Event:
     """Lift the halt."""
-    return tx.append(SYSTEM, Draft(Kind.RESUMED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]
+    require(operator, Deed.RESUME)
+    return tx.append(SYSTEM, Draft(Kind.RESUMED, _actor(operator), {"reason": reason, **_by(operator, method)}))[0]

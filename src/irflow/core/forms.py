@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from irflow.core.approvals import Operator
+from irflow.core.identity import Deed, allows
 from irflow.core.incident import TARGETS
 from irflow.core.inventory import Inventory
 from irflow.core.mode import Mode
@@ -51,7 +52,8 @@ def runbook_form(runbook: Runbook, inventory: Inventory, operators: Iterable[Ope
         "Incident", "Number of an open incident that it is done for, as IR-2026-0001. Empty: a new one is opened.",
         pattern=INCIDENT, default="",
     )  # fmt: skip
-    return _form({**fields, "reason": _reason(), "incident": incident, **_common(operators)}, [*required, *_ALWAYS])
+    common = _common(operators, Deed.RUN)
+    return _form({**fields, "reason": _reason(), "incident": incident, **common}, [*required, *_ALWAYS])
 
 
 def playbook_form(
@@ -76,7 +78,7 @@ def playbook_form(
     for target in targets_used(playbook, runbooks):
         fields[target] = _target(target, inventory, sorted(secrets), needed=needed and target == "hosts")
     required = ["title", "severity", *(["hosts"] if needed else []), *_ALWAYS]
-    return _form({**fields, "reason": _reason(), **_common(operators)}, required)
+    return _form({**fields, "reason": _reason(), **_common(operators, Deed.OPEN)}, required)
 
 
 def targets_used(playbook: Playbook, runbooks: Mapping[str, Runbook]) -> tuple[str, ...]:
@@ -169,16 +171,20 @@ def _with_groups(description: str, inventory: Inventory) -> str:
 _ALWAYS = ("reason", "operator", "code")
 
 
-def _common(operators: Iterable[Operator]) -> Schema:
-    names = sorted(one.name for one in operators)
-    who = {"type": "string", "title": "Operator", "description": "Your name, as in operators.yaml."}
+def _common(operators: Iterable[Operator], deed: Deed) -> Schema:
+    """operators: all; those who may do it and have a key for codes are offered."""
+    able = sorted(one.name for one in operators if one.totp and allows(one.access, deed))
+    missing = f"Nobody who may {deed} has a key for one-time codes: irflow operators add NAME"
     return {
         "mode": {
             "type": "string", "title": "Mode", "description": _MODES, "enum": [one.value for one in Mode],
             "default": Mode.AUTOMATIC.value,
         },
-        "operator": {**who, **({"enum": names} if names else {})},
-        "code": _text("One-time code", "The 6 digits that your authenticator app shows now.", pattern=CODE),
+        "operator": {
+            "type": "string", "title": "Operator", **({"enum": able} if able else {"minLength": 2}),
+            "description": "Who you are." if able else missing,
+        },
+        "code": _text("One-time code", "The six digits that your phone shows now. Each is taken once.", pattern=CODE),
     }  # fmt: skip
 
 

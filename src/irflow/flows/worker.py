@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 """irflow's own requests wake the worker; only those from Prefect's UI and schedules wait for this."""
 SYNC_S = 15.0
-FILES_S = 10.0
+FILES_S = 5.0
 """How often it is looked whether the files have changed that deployments are made from."""
 RETRY_S = 1.0
 PREFECT_WITHIN_S = 120.0

@@ -142,7 +142,7 @@ def _secrets(home: Path, inventory: Inventory) -> SecretInventory:
 def _operators(home: Path) -> tuple[Operator, ...]:
     """Who may decide, with `file:` references made absolute, from home."""
     found = load_operators(home / "operators.yaml")
-    return tuple(one.model_copy(update={"totp": _absolute(one.totp, home)}) for one in found)
+    return tuple(one.model_copy(update={"totp": at_home(one.totp, home)}) for one in found)
 
 
 def _sources(home: Path) -> tuple[Source, ...]:
@@ -153,12 +153,14 @@ def _sources(home: Path) -> tuple[Source, ...]:
 
 def _at_home(source: Source, home: Path) -> Source:
     """The source with relative `file:` references made absolute, from home."""
-    return source.model_copy(update={"keys": tuple(_absolute(key, home) for key in source.keys)})
+    return source.model_copy(update={"keys": tuple(at_home(key, home) for key in source.keys)})
 
 
-def _absolute(reference: str, home: Path) -> str:
+def at_home(reference: str, home: Path) -> str:
     """The reference, a relative `file:` one made absolute from home."""
-    return f"file:{home / reference.removeprefix('file:')}" if reference.startswith("file:") else reference
+    if not reference.startswith("file:"):
+        return reference
+    return f"file:{home / Path(reference.removeprefix('file:')).expanduser()}"
 
 
 def documents(home: Path) -> TemplateDocuments:

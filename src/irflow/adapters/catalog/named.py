@@ -84,8 +84,20 @@ def _imported(
 
 
 def load_operators(path: Path) -> tuple[Operator, ...]:
-    """Read `operators: {NAME: {login, roles, email}}`; login is NAME unless given. Raises ConfigurationErrors."""
-    return tuple(load_named(path, "operators", Operator, defaults=lambda name: {"login": name}).values())
+    """Read `operators: {NAME: {login, roles, email, access, totp}}`; login is NAME unless given.
+
+    Raises ConfigurationErrors, also when two have one key for codes: each could then pass for the other.
+    """
+    found = load_named(path, "operators", Operator, defaults=lambda name: {"login": name})
+    holder: dict[str, str] = {}
+    shared = [
+        read_yaml(path).error(f"totp: {other!r} has this key already", "operators", one.name, "totp")
+        for one in found.values()
+        if one.totp and (other := holder.setdefault(one.totp, one.name)) != one.name
+    ]
+    if shared:
+        raise ConfigurationErrors(shared)
+    return tuple(found.values())
 
 
 def load_named(

@@ -134,6 +134,33 @@ def test_a_new_key_ends_the_old_one(team: People) -> None:
     assert alice.roles == ("incident_commander",)
 
 
+def test_the_only_admin_who_lost_the_phone_gets_a_new_key_once_the_line_is_taken_out(people: People) -> None:
+    people.add("alice", *SIGNED_OFF)
+    assert people.irflow("operators", "add", ME, "--new-key", "--as", ME).code == 0
+    assert people.irflow("operators", "list").code == 0
+    assert people.irflow("operators", "add", ME, "--new-key", "--as", ME).code == REFUSED, "a code is needed now"
+    path = people.home / "operators.yaml"
+    path.write_text("".join(line for line in path.open() if f"/{ME}\n" not in line))
+    assert people.irflow("operators", "add", ME, "--new-key", "--as", ME).code == 0
+    assert people.irflow("operators", "code", ME, "--code", people.code(ME)).code == 0
+
+
+def test_without_keyring_and_vault_the_key_is_a_file_for_its_owner_alone(people: People) -> None:
+    (people.home / "irflow.yaml").write_text("")
+    people.add("alice", *SIGNED_OFF)
+    file = people.home / "keys" / "alice.totp"
+    before = file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for more in ((), ("--totp", "file:keys/alice.totp")):
+        assert people.irflow("operators", "add", "alice", "--new-key", *more, "--as", ME).code == 0
+        assert file.read_text() != before
+        before = file.read_text()
+    assert "totp: file:keys/alice.totp" in (people.home / "operators.yaml").read_text()
+    assert people.irflow("operators", "code", "alice", "--code", people.code("alice")).code == 0
+    assert people.irflow("operators", "remove", "alice", "--as", ME).code == 0
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -101,8 +101,8 @@ def begin(
     """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
     A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
-    whose number another run has taken meanwhile. number: of a new incident; empty for the journal's next one.
-    method: how the operator proved who it is. Raises Refused when the operator may not start runs.
+    whose number another run has taken meanwhile. number: of a new incident; empty for the journal's next one. method:
+    how the operator proved who it is. Raises Refused when it may not start runs.
     """
     require(operator, Deed.RUN)
 

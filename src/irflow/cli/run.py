@@ -42,10 +42,7 @@ def run(
 
     arguments = _arguments(param or [])
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
-        if dry_run:
-            person = Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)  # who looks need not prove it
-        else:
-            person = identify(wired.configuration, wired.store, who, code, f"run {runbook}")
+        person = _who(wired, who, code, "" if dry_run else f"run {runbook}")
         if glass:
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
@@ -73,6 +70,13 @@ def run(
             breakglass.seal(wired)
     _show_result(found, runbook, result, json)
     raise typer.Exit(result.exit_code)
+
+
+def _who(wired: Runtime, who: str | None, code: str | None, deed: str) -> Person:
+    """Who runs it, proved; who only looks, with no deed, need not prove it."""
+    if not deed:
+        return Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)
+    return identify(wired.configuration, wired.store, who, code, deed)
 
 
 def _arguments(texts: list[str]) -> dict[str, str]:

@@ -37,8 +37,14 @@ PLUGIN = Path(__file__).parent / "plugin"
 WAIT_S = 30.0
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
+HOSTS = {
+    "web-1": {"address": "192.0.2.1", "key": "file:keys/none", "groups": ["web"]},
+    "web-2": {"address": "192.0.2.2", "key": "file:keys/none", "groups": ["web"]},
+    "db-1": {"address": "192.0.2.3", "key": "file:keys/none", "protected": True},
+}
+"""Nobody answers there."""
 TITLES = {"plain": {}, "held": {"hold": True}, "failing": {"fail": True}, "asking": {}, "guided": {}}
-PEOPLE = tuple(f"commander-{number}" for number in range(1, 25))
+PEOPLE = tuple(f"commander-{number}" for number in range(1, 41))
 """Operators with phones of their own: a code is taken once, so whoever answers often has to wait."""
 
 
@@ -74,6 +80,11 @@ class PrefectSite:
     phones: Phones
     told: list[str] = field(default_factory=list)
     people: list[str] = field(default_factory=lambda: list(PEOPLE))
+
+    def signed(self, **form: Any) -> dict[str, Any]:
+        """A form filled in by such an operator, with a reason and a code."""
+        name = self.person()
+        return {"reason": "a test", "operator": name, "code": self.phones.code(name), **form}
 
     def person(self) -> str:
         """An operator who has not answered anything yet."""
@@ -169,7 +180,7 @@ def _write(home: Path, marks: Path, phones: Phones) -> None:
     data: dict[str, Any] = {
         "irflow.yaml": {"prefect_port": free_port(), "web_port": free_port(), "responder": {"claim_stale": "3s"}},
         "sources.yaml": {"sources": {}},
-        "inventory.yaml": {"hosts": {}},
+        "inventory.yaml": {"hosts": HOSTS},
         "operators.yaml": {
             "operators": {
                 "one": {"login": "root", "roles": ["incident_commander"]},

@@ -11,6 +11,7 @@ from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
 from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
+from irflow.core.mode import Mode
 
 if TYPE_CHECKING:
     from irflow.core.incident import Incident
@@ -32,6 +33,10 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="Here and now, without Prefect.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the targets, say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Approve the plan too, in your own role.")] = False,
+    mode: Annotated[Mode, typer.Option(help="approve: a yes before anything runs. step: one before each step.")] = (
+        Mode.AUTOMATIC
+    ),
+    reason: Annotated[str, typer.Option(help="Why; it stands in the journal.")] = "",
     who: As = None,
     code: Code = None,
     json: Json = False,
@@ -47,7 +52,9 @@ def run(
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
         name, phase = (glass.name, glass.phase) if glass else ("", "run-1")
-        found, plan = prepare(wired, person.operator, runbook, arguments, None if glass else incident, phase=phase)
+        found, plan = prepare(
+            wired, person.operator, runbook, arguments, None if glass else incident, phase=phase, mode=mode
+        )
         if dry_run:
             ((_, previews),) = seen = looked_at(wired, found, (plan,))
             dump(told(plan, previews)) if json else show(plan, previews)
@@ -57,7 +64,7 @@ def run(
             yes = typer.confirm("Approve this in your own role?", abort=True, err=True)
         found, plan = begin(
             wired, person.operator, found, plan, arguments,
-            approve=yes, to_prefect=not local, number=name, method=person.method,
+            approve=yes, to_prefect=not local, number=name, method=person.method, reason=reason,
         )  # fmt: skip
         if not local:
             _requested(wired, found, plan, json)

@@ -122,7 +122,7 @@ def begin(
         if reason:
             _give_reason(tx, operator, found, f"{exact.steps[0].runbook} ({exact.phase}, {exact.mode}): {reason}")
         if approve and exact.people:
-            decisions.decide(tx, found.id, operator, method=method, digest=exact.digest, yes=True)
+            decisions.decide(tx, found.id, operator, method=method, digest=exact.digest, yes=True, here=True)
         if key or to_prefect:
             name = key or f"{found.id}/{exact.phase}/{exact.digest[:12]}"
             data: dict[str, Json] = {"phase": exact.phase, "key": name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
 from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
+from irflow.cli.step import walk
 from irflow.core.mode import Mode
 
 if TYPE_CHECKING:
@@ -73,6 +75,12 @@ def run(
         if glass:
             breakglass.mean(wired, glass, found, incident)
         result = run_here(wired, found, plan)
+        while result.state == "awaiting_approval" and mode is not Mode.AUTOMATIC and sys.stdin.isatty() and not json:
+            before = len(wired.store.events(found.id))
+            walk(wired.configuration, wired.store, found.id, None, who, None, phase=plan.phase)
+            if len(wired.store.events(found.id)) == before:
+                break
+            result = run_here(wired, found, plan)
         if glass:
             breakglass.seal(wired)
     _show_result(found, runbook, result, json)

@@ -104,11 +104,9 @@ def begin(
 ) -> tuple[Incident, Plan]:
     """Put the plan in force, under a new incident where it has none yet; approve it in the operator's own role.
 
-    A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
-    whose number another run has taken meanwhile. number: of a new incident; empty for the journal's next one.
-    method: how the operator proved who it is. reason: goes on record. key: names what asked for it and runs it itself
-    (`flow-run/UUID`); what was begun for it already is returned as it is. Raises Refused when the operator may not
-    start runs.
+    number: of a new incident; empty for the journal's next one. method: how the operator proved who it is. reason: goes
+    on record. key: names what asked for it and runs it itself (`flow-run/UUID`); what was begun for it already is
+    returned as it is. Raises Refused when the operator may not start runs.
     """
     require(operator, Deed.RUN)
     if not plan.steps:
@@ -122,13 +120,9 @@ def begin(
         if reason:
             _give_reason(tx, operator, found, f"{exact.steps[0].runbook} ({exact.phase}, {exact.mode}): {reason}")
         if approve and exact.people:
-            decisions.decide(tx, found.id, operator, method=method, digest=exact.digest, yes=True)
+            decisions.decide(tx, found.id, operator, method=method, digest=exact.digest, yes=True, here=True)
         if key or to_prefect:
-            name = key or f"{found.id}/{exact.phase}/{exact.digest[:12]}"
-            data: dict[str, Json] = {"phase": exact.phase, "key": name}
-            tx.append(found.id, Draft(Kind.RUN_REQUESTED, wired.engine.actor, data))
-            if not key:
-                tx.enqueue("flow", {"incident": found.id, **data})
+            _ask_for_run(tx, wired.engine.actor, exact, key)
         return found, exact
 
     found, exact = wired.engine.ports.store.transact(work)
@@ -136,11 +130,24 @@ def begin(
     return found, exact
 
 
+def _ask_for_run(tx: Transaction, actor: str, plan: Plan, key: str) -> None:
+    """Record that a run is wanted, and have one made where nobody runs it already."""
+    name = key or f"{plan.incident}/{plan.phase}/{plan.digest[:12]}"
+    data: dict[str, Json] = {"phase": plan.phase, "key": name}
+    tx.append(plan.incident, Draft(Kind.RUN_REQUESTED, actor, data))
+    if not key:
+        tx.enqueue("flow", {"incident": plan.incident, **data})
+
+
 def _in_turn(
     wired: Runtime, tx: Transaction, operator: Operator, incident: Incident, plan: Plan,
     arguments: Mapping[str, Json], number: str,
 ) -> tuple[Incident, Plan]:  # fmt: skip
-    """The incident, opened where it has no number yet, and the plan as it is now that nobody else can write."""
+    """The incident, opened where it has no number yet, and the plan as it is now that nobody else can write.
+
+    A new incident gets its number only now, so its plan is made once more: texts may name it. So is the plan of a run
+    whose number another run has taken meanwhile.
+    """
     runbook = plan.steps[0].runbook
     if not incident.number:
         hosts = tuple(dict.fromkeys(step.target for step in plan.steps if step.target))

@@ -18,9 +18,9 @@ from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.ports import Store
 from irflow.core.secret import SecretRef, SecretValue
-from irflow.wiring import Configuration, at_home
+from irflow.wiring import Configuration
 from irflow.wiring.identity import operator_tokens
-from irflow.wiring.operator_keys import forget, keep, usual_reference
+from irflow.wiring.operator_keys import forget, keep, same_place, usual_reference
 
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """They stand in paths, references and pages."""
@@ -90,8 +90,8 @@ def add(
     made = None
     if key:
         kept = str(fields.get("totp") or (before and before.totp) or usual_reference(config.settings, name))
-        same = before is not None and at_home(kept, config.settings.home) == before.totp
-        made = _new_key(config, name, kept, anew=same)
+        same = before is not None and same_place(config.settings, kept, before.totp)
+        made = _new_key(config, name, kept, anew=same or (anew and "totp" not in wanted))
         fields = {field: value for field, value in fields.items() if field != "totp"}
         fields |= {} if same else {"totp": kept}
     told = "; ".join(f"{field} {value}" for field, value in fields.items())

@@ -76,6 +76,7 @@ def test_a_decision_that_waits_outlives_kill_9_of_each_process_and_of_all(stack:
         for name, pid in pids.items():
             stack.back(name, pid)
 
+        assert len(stack.runs(number, "PAUSED")) == 1, [(one["state"], one["id"]) for one in stack.runs(number)]
         (after,) = stack.runs(number, "PAUSED")
         assert (after["id"], waiting(stack, incident)) == (before["id"], asked)
         answer = {"decision": "proceed", "operator": COMMANDER, "code": phones.code(COMMANDER)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
 from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
+from irflow.cli.step import walk
 from irflow.core.mode import Mode
 
 if TYPE_CHECKING:
@@ -47,10 +49,7 @@ def run(
 
     arguments = _arguments(param or [])
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
-        if dry_run:
-            person = Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)  # who looks need not prove it
-        else:
-            person = identify(wired.configuration, wired.store, who, code, f"run {runbook}")
+        person = _who(wired, who, code, "" if dry_run else f"run {runbook}")
         if glass:
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
@@ -76,10 +75,23 @@ def run(
         if glass:
             breakglass.mean(wired, glass, found, incident)
         result = run_here(wired, found, plan)
+        while result.state == "awaiting_approval" and mode is not Mode.AUTOMATIC and sys.stdin.isatty() and not json:
+            before = len(wired.store.events(found.id))
+            walk(wired.configuration, wired.store, found.id, None, who, None, phase=plan.phase)
+            if len(wired.store.events(found.id)) == before:
+                break
+            result = run_here(wired, found, plan)
         if glass:
             breakglass.seal(wired)
     _show_result(found, runbook, result, json)
     raise typer.Exit(result.exit_code)
+
+
+def _who(wired: Runtime, who: str | None, code: str | None, deed: str) -> Person:
+    """Who runs it, proved; who only looks, with no deed, need not prove it."""
+    if not deed:
+        return Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)
+    return identify(wired.configuration, wired.store, who, code, deed)
 
 
 def _arguments(texts: list[str]) -> dict[str, str]:

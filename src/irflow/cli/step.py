@@ -135,7 +135,8 @@ def walk(
 ) -> None:  # fmt: skip
     """Ask what waits until nothing does, or the person has had enough (Ctrl-C; what was answered stays).
 
-    key: begin with this step. phase: only its questions. code: good for the first answer.
+    key: begin with this step. phase: only its questions, and whoever calls goes on with it. code: good for the first
+    answer.
     """
     from irflow.adapters.wake import wake
     from irflow.core.answers import give
@@ -151,7 +152,17 @@ def walk(
             answer = _prompted(asked)
             person = identify(config, store, who, code, f"step {status.incident.number}")
             given = asked.id
-            store.transact(lambda tx: give(tx, incident, person.operator, given, answer, method=person.method))  # noqa: B023
+            store.transact(
+                lambda tx: give(
+                    tx,
+                    incident,
+                    person.operator,
+                    given,
+                    answer,
+                    method=person.method,
+                    here=phase is not None,  # noqa: B023
+                )
+            )
         except (Refused, UsageError) as error:
             progress(f"not taken: {error}")
         else:

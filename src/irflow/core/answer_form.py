@@ -7,18 +7,13 @@ from collections.abc import Iterable, Mapping
 from irflow.core.answers import Answer
 from irflow.core.approvals import Operator
 from irflow.core.errors import UsageError
+from irflow.core.forms import CODE, field_of
 from irflow.core.identity import Deed, allows
+from irflow.core.inventory import Inventory
 from irflow.core.model import Json
 from irflow.core.questions import Ask, Choice, Question
-from irflow.core.runbook import Parameter, ParameterType
+from irflow.core.runbook import Parameter
 
-_JSON_TYPES: dict[ParameterType, dict[str, Json]] = {
-    ParameterType.INTEGER: {"type": "integer"},
-    ParameterType.BOOLEAN: {"type": "boolean"},
-    ParameterType.STRINGS: {"type": "array", "items": {"type": "string"}},
-    ParameterType.ADDRESSES: {"type": "array", "items": {"type": "string"}},
-    ParameterType.DURATION: {"type": "string", "pattern": "^[1-9][0-9]*[smhdw]$"},
-}
 MOST_TEXT = 4000
 """Characters of a note: enough for what happened, too few to fill a journal with."""
 
@@ -40,7 +35,7 @@ def schema(asked: Question, operators: Iterable[Operator]) -> dict[str, Json]:
     properties["note"] = _text("Note", "Kept in the journal, with your name.")
     properties["operator"] = _operator(asked, operators)
     properties["code"] = {
-        "title": "One-time code", "type": "string", "pattern": "^[0-9]{6}$",
+        "title": "One-time code", "type": "string", "pattern": CODE,
         "description": "The six digits that your phone shows now. Each is taken once.",
     }  # fmt: skip
     for position, one in enumerate(properties.values()):
@@ -55,15 +50,12 @@ def _text(title: str, description: str) -> dict[str, Json]:
 
 
 def _field(name: str, parameter: Parameter) -> dict[str, Json]:
-    made = dict(_JSON_TYPES.get(parameter.type, {"type": "string"}))
-    if parameter.choices:
-        listed = {"type": "string", "enum": list(parameter.choices)}
-        made = {"type": "array", "items": listed} if made["type"] == "array" else listed
-    if parameter.default is not None:
-        made["default"] = parameter.default
+    made = field_of(parameter, Inventory())
+    made.pop("minItems", None)  # nothing is needed of a step that was not done
+    text = made.pop("description", "")
     needed = "needed when it is done" if parameter.required and parameter.default is None else ""
-    text = "; ".join(filter(None, (parameter.description, needed)))
-    return {"title": name.replace("_", " ").capitalize(), **({"description": text} if text else {}), **made}
+    told = "; ".join(filter(None, (text, needed)))
+    return {"title": name.replace("_", " ").capitalize(), **({"description": told} if told else {}), **made}
 
 
 def _operator(asked: Question, operators: Iterable[Operator]) -> dict[str, Json]:

@@ -44,6 +44,21 @@ def _open(tx: Transaction, incident: str) -> IncidentStatus:
     return status
 
 
+def see_to_it(tx: Transaction, status: IncidentStatus, phase: str, *, here: bool) -> None:
+    """Have somebody go on with a phase now that a person has answered.
+
+    here: whoever writes the answer down goes on itself, as `irflow run --local` does at a terminal. Otherwise such a
+    run has ended while it waited, and Prefect takes it over.
+    """
+    incident, known = status.incident.id, status.phases.get(phase)
+    if phase == Phase.CONTAINMENT:
+        tx.enqueue("respond", {"incident": incident})
+    elif phase not in list(Phase) and not here and known is not None and known.requested_at is None:
+        data: dict[str, Json] = {"phase": phase, "key": f"{incident}/{phase}/{status.last_seq}"}
+        tx.append(incident, Draft(Kind.RUN_REQUESTED, "irflow:decision", data))
+        tx.enqueue("flow", {"incident": incident, **data})
+
+
 def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
     """The plan that waits for an approval; `phase` is needed when several do. Raises Refused or UsageError."""
     plans = [known.plan for known in status.phases.values() if known.plan and known.ended_at is None]
@@ -92,12 +107,12 @@ def expired(step: StepStatus) -> bool:
 
 def decide(
     tx: Transaction, incident: str, operator: Operator, *, method: str, digest: str, yes: bool, reason: str = "",
-    form: str = "",
+    form: str = "", here: bool = False,
 ) -> Event:  # fmt: skip
     """Approve or refuse exactly one plan.
 
-    digest: of the plan the person saw. form: of Prefect that it came by, if any. Raises Refused when that plan is not
-    in force any more, when the person holds none of the roles, or has already said yes.
+    digest: of the plan the person saw. form: of Prefect that it came by, if any. here: as for see_to_it. Raises Refused
+    when that plan is not in force any more, when the person holds none of the roles, or has already said yes.
     """
     require(operator, Deed.APPROVE)
     status = _open(tx, incident)
@@ -127,19 +142,20 @@ def decide(
     }  # fmt: skip
     kind = Kind.APPROVAL_GIVEN if yes else Kind.APPROVAL_REFUSED
     event = tx.append(incident, Draft(kind, _actor(operator), data))[0]
-    if yes and plan.phase == Phase.CONTAINMENT:
-        tx.enqueue("respond", {"incident": incident})
+    if yes:
+        see_to_it(tx, status, plan.phase, here=here)
     return event
 
 
 def answer(
     tx: Transaction, incident: str, operator: Operator, *, step: str, outcome: str, note: str, method: str = "",
-    evidence: str = "", facts: Mapping[str, Json] | None = None, form: str = "",
+    evidence: str = "", facts: Mapping[str, Json] | None = None, form: str = "", here: bool = False,
 ) -> Event:  # fmt: skip
     """Record how a manual step went. Raises Refused when it does not wait, or is another role's.
 
     method: how the operator was authenticated. evidence: where it can be seen, in their words. facts: the fields that
     the runbook asks for, typed; later expressions find them in `results`. form: of Prefect that it came by, if any.
+    here: as for see_to_it.
     """
     require(operator, Deed.ANSWER)
     status = _open(tx, incident)
@@ -161,8 +177,7 @@ def answer(
         "evidence": evidence, "form": form, **_by(operator, method),
     }  # fmt: skip
     event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
-    if phase == Phase.CONTAINMENT:
-        tx.enqueue("respond", {"incident": incident})
+    see_to_it(tx, status, phase, here=here)
     return event
 
 

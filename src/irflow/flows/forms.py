@@ -92,7 +92,7 @@ class Forms:
         """
         status = fold(self._wired.store.events(self._incident.id))
         asked = next((one for one in questions(status) if one.phase == phase), None)
-        if asked is None:
+        if asked is None or self._asked_by_another(asked, status):
             return
         state: State[Any] = Suspended(pause_key=f"{asked.form}-{ULID()}".lower())
         keys: dict[str, str] = {str(name): key for name, key in keyset_from_paused_state(state).items()}
@@ -117,6 +117,21 @@ class Forms:
             raise Pause(state=proposed)
         signal.signal(signal.SIGTERM, before)
         log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)
+
+    def _asked_by_another(self, asked: Question, status: IncidentStatus) -> bool:
+        """Whether another flow run shows this question, or is about to: nobody is asked twice."""
+        other = status.shown.get(asked.id)
+        if other is None or other == str(self._flow_run):
+            return False
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(UUID(other)).state
+        except (httpx.HTTPError, PrefectException):
+            return False
+        if state is None or state.is_final():
+            return False
+        log.info("%s is asked by the flow run %s", plain(asked.title), other)
+        return True
 
     def _note(self, asked: Question) -> None:
         """Let those who look at the question find the run that shows its form."""

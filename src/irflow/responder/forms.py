@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from irflow.core.engine import Engine
 from irflow.core.errors import IrflowError
@@ -23,8 +23,8 @@ LOOK_S = 2.0
 """How often the flow runs that show forms are looked at; each costs Prefect a request."""
 ASK_S = 30.0
 """After a run was asked for, it has so long to show the form before another one is."""
-SILENT = timedelta(seconds=10)
-"""A run without a sign of life for so long is gone."""
+SILENT = timedelta(seconds=5)
+"""A run without a sign of life for so long is gone, and one that was asked for so long ago does not come."""
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "GONE")
 
 
@@ -69,11 +69,11 @@ class FormKeeper:
     def _compare(self, status: IncidentStatus, starter: FlowStarter) -> None:
         waiting = questions(status)
         for phase, known in list(status.phases.items()):
-            asked = [one.id for one in waiting if one.phase == phase]
+            asked = {one.id: one.asked_at for one in waiting if one.phase == phase}
             alive = [self._alive(starter, run, shown in asked) for run, shown in list(known.forms.items())]
             of_prefect = phase in list(Phase) or known.requested_at is not None
             if asked and of_prefect and not any(alive):
-                self._ask(status, phase)
+                self._ask(status, phase, min(asked.values()))
 
     def _alive(self, starter: FlowStarter, run: str, asks: bool) -> bool:
         """Whether a flow run goes on some time. One that waits for what is not asked any more goes on now."""
@@ -87,13 +87,13 @@ class FormKeeper:
             starter.go_on(run)
         return True
 
-    def _ask(self, status: IncidentStatus, phase: str) -> None:
-        """Have a flow run show what waits: the one that did has ended, or there was none yet."""
+    def _ask(self, status: IncidentStatus, phase: str, since: datetime) -> None:
+        """Have a flow run show what waits since then: the one that did has ended, or there was none yet."""
         incident, ports = status.incident.id, self._engine.ports
-        now = ports.clock.monotonic()
-        if now < self._asked.get((incident, phase), -ASK_S) + ASK_S:
+        now, young = ports.clock.monotonic(), ports.clock.now() - SILENT
+        requested = status.phases[phase].requested_at or since
+        if now < self._asked.get((incident, phase), -ASK_S) + ASK_S or max(since, requested) > young:
             return
-        young = ports.clock.now() - SILENT
         runs = ports.store.read(lambda tx: tx.runs(incident, phase))
         if any(run.executor == "prefect" and run.ended_at is None and run.heartbeat_at > young for run in runs):
             return

@@ -9,11 +9,12 @@ from irflow.config import ResponderSettings
 from irflow.core.engine import Engine
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
+from irflow.core.plan import Plan
 from irflow.core.playbook import Phase
 from irflow.core.ports import Run, Transaction
 from irflow.core.progress import blocking, closable, due_phases, ended, runnable, to_ask
 from irflow.core.severity import CHANNELS
-from irflow.core.status import IncidentStatus, PhaseStatus, fold
+from irflow.core.status import IncidentStatus, PhaseStatus, State, fold
 
 
 def reconcile(engine: Engine, settings: ResponderSettings, incident: str) -> None:
@@ -40,9 +41,14 @@ def _needs_run(status: IncidentStatus, phase: str) -> bool:
     known = status.phases.get(phase)
     if known is None or known.plan is None:
         return not (known and known.blocked)
-    if known.stale:
+    if known.stale or (known.requested_at is None and _to_show(status, known.plan)):
         return True
     return bool(runnable(status, known.plan) or to_ask(status, known.plan) or ended(status, known.plan) is not None)
+
+
+def _to_show(status: IncidentStatus, plan: Plan) -> bool:
+    """Whether the first response has asked something before any flow run was there to show its form."""
+    return any(status.step(step.key).state is State.AWAITING for step in plan.steps)
 
 
 def _stuck(status: IncidentStatus, phase: str) -> bool:

@@ -82,10 +82,21 @@ def _in_file(settings: Settings, ref: SecretRef, key: SecretValue, anew: bool) -
     write_secret(SecretRef("file", str(path)), key)
 
 
+def same_place(settings: Settings, one: str, other: str) -> bool:
+    """Whether two references, either maybe empty, lead to the same."""
+    if not (one and other):
+        return False
+    parsed = SecretRef.parse(one), SecretRef.parse(other)
+    if all(ref.scheme == "file" for ref in parsed):
+        return _path(settings, parsed[0]).absolute() == _path(settings, parsed[1]).absolute()
+    return parsed[0] == parsed[1]
+
+
 def _path(settings: Settings, ref: SecretRef) -> Path:
     """The file of a reference; a relative one counts from home."""
     return settings.home / Path(ref.path).expanduser()
 
 
 def _taken(ref: SecretRef) -> Refused:
-    return Refused("there is a value already", where=str(ref), hint="Name another place, or replace it: --new-key")
+    hint = "Name another place with --totp; only an operator's own is written over, with --new-key"
+    return Refused("there is a value already", where=str(ref), hint=hint)

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from irflow.core.errors import Refused
+from pydantic import field_validator
+
+from irflow.core.errors import ConfigurationError, Refused
+from irflow.core.identity import Access
 from irflow.core.model import Noun
 from irflow.core.plan import Approval, Plan, PlanStep
+from irflow.core.secret import SecretRef
 
 
 class Operator(Noun):
-    """A person who may decide. login: the operating-system account that proves the name on this machine."""
+    """A person who may decide.
+
+    login: the operating-system account that proves the name on this machine. access: how much the person may do at all.
+    totp: reference to the key of their one-time codes; empty where there is none.
+    """
 
     name: str
     login: str
     roles: tuple[str, ...]
     email: str = ""
+    access: Access = Access.DEVELOPER
+    totp: str = ""
+
+    @field_validator("totp")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        try:
+            if value:
+                SecretRef.parse(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
 
 
 def approved(step: PlanStep, plan: Plan, approvals: Iterable[Approval]) -> bool:

@@ -68,6 +68,9 @@ class Kind(StrEnum):
     ESCALATED = "escalated"
     HALTED = "halted"
     RESUMED = "resumed"
+    OPERATOR_CHANGED = "operator.changed"
+    OPERATOR_PROVED = "operator.proved"
+    OPERATOR_REFUSED = "operator.refused"
     CHAIN_ANCHORED = "chain.anchored"
     CHAIN_JOINED = "chain.joined"
 

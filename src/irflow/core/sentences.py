@@ -113,6 +113,10 @@ def _mark(data: Data) -> str:
     return f"the {data['clock']} time {share} (deadline {_moment(data.get('deadline'))})"
 
 
+def _for(data: Data) -> str:
+    return _after(data.get("for"), ", for ")
+
+
 _SAY: dict[str, Callable[[Data], str]] = {
     Kind.INCIDENT_OPENED: _opened,
     Kind.INCIDENT_CLOSED: lambda data: f"incident closed{_after(data.get('reason'))}",
@@ -177,6 +181,12 @@ _SAY: dict[str, Callable[[Data], str]] = {
     Kind.ESCALATED: lambda data: f"escalated{_after(data.get('reason'))}",
     Kind.HALTED: lambda data: f"all automation halted by {data.get('operator')}{_after(data.get('reason'))}",
     Kind.RESUMED: lambda data: f"automation resumed by {data.get('operator')}{_after(data.get('reason'))}",
+    Kind.OPERATOR_CHANGED: lambda data: f"operator {data.get('operator')}: {data.get('change')} by {data.get('by')}",
+    Kind.OPERATOR_PROVED: lambda data: f"{data.get('operator')} proved who it is ({data.get('method')}){_for(data)}",
+    Kind.OPERATOR_REFUSED: lambda data: (
+        f"a one-time code of {data.get('operator') or 'a name that no operator has'} was refused"
+        f"{_after(data.get('reason'))}{_for(data)}"
+    ),
     Kind.CHAIN_ANCHORED: lambda data: f"the journal was signed up to event {data.get('seq')}",
     Kind.CHAIN_JOINED: lambda data: f"another journal was joined, its head is {data.get('hash')}",
 }

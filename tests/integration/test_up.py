@@ -68,7 +68,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_it_says_where_alerts_go_and_where_to_look(up: Up) -> None:
-    assert httpx.get(up.url("status") + "health", trust_env=False).status_code == 200
+    assert httpx.get(up.url("page") + "health", trust_env=False).status_code == 200
+    assert "Operator token" in httpx.get(up.url("page"), trust_env=False, follow_redirects=True).text
     assert httpx.get(up.url("Prefect") + "/api/health", trust_env=False).status_code in (200, 401)
     refused = httpx.post(up.url("alerts").replace("SOURCE", "detection"), content=b"{}", trust_env=False)
     assert refused.status_code == 401

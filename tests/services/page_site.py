@@ -57,6 +57,10 @@ class PageSite:
         """An incident that begins now."""
         return scene(self.store, datetime.now(UTC), document_store(load(self.home).settings), **more)
 
+    def write_operators(self, **more: Any) -> None:
+        """operators.yaml anew. more: further people."""
+        (self.home / "operators.yaml").write_text(json.dumps({"operators": {**PEOPLE, **more}}))
+
     def stop(self) -> float:
         """End the process as a supervisor does. Returns after how many seconds it was gone."""
         start = time.monotonic()

@@ -74,6 +74,16 @@ class Scene:
     def ask(self, plan: Plan, step: PlanStep, **more: Any) -> None:
         self.add(_asked(plan, step, **more))
 
+    def note(self, text: str) -> None:
+        self.add(Draft(Kind.NOTE, "operator:ann", {"text": text, "operator": "ann"}))
+
+    def begin(self, phase: str) -> None:
+        """A phase is planned, begins, and at once asks about what needs people."""
+        plan = self.plans[phase]
+        self.add(_planned(plan), Draft(Kind.PHASE_STARTED, RESPONDER, {"phase": phase}))
+        asked = plan.steps[:1] if plan.mode is Mode.STEP else plan.steps
+        self.add(*(_asked(plan, one) for one in asked if one.people))
+
     def close(self) -> None:
         def work(tx: Transaction) -> None:
             tx.append(self.incident.id, Draft(Kind.INCIDENT_CLOSED, "operator:ann", {"reason": "over"}))
@@ -114,15 +124,13 @@ def scene(
     made = Scene(store, incident, plans)
     if "records" in parts:
         _records(made, now, text, documents)
-    containment, detection, recovery = plans["containment"], plans["detection"], plans["recovery"]
+    recovery = plans["recovery"]
     if "approval" in parts:
-        made.add(_planned(containment), Draft(Kind.PHASE_STARTED, RESPONDER, {"phase": "containment"}))
-        made.add(*(_asked(containment, one) for one in containment.steps if one.people))
+        made.begin("containment")
         data = {"question": made.question(Ask.APPROVAL).id, "flow_run": FLOW_RUN, "phase": "containment"}
         made.add(Draft(Kind.FORM_SHOWN, "irflow:flow", data))
     if "manual" in parts:
-        made.add(_planned(detection), Draft(Kind.PHASE_STARTED, RESPONDER, {"phase": "detection"}))
-        made.ask(detection, detection.steps[0])
+        made.begin("detection")
     if "step" in parts:
         made.add(_planned(recovery), Draft(Kind.PHASE_STARTED, RESPONDER, {"phase": "recovery"}))
         made.ask(recovery, recovery.steps[0], would=[text or "stop shop.service on web-1 and keep it from starting"])

@@ -25,7 +25,8 @@ HOSTILE = {
 HIDDEN = "web\u202e1-gnp\u200b\u2066x"
 _TAGS = {
     "html", "head", "meta", "title", "link", "script", "noscript", "body", "a", "header", "nav", "form", "input",
-    "span", "button", "main", "p", "strong", "code", "h1", "h2", "h3", "section", "article", "progress", "ul", "ol", "li", "dl",
+    "span", "button", "main", "p", "strong", "code", "h1", "h2", "h3", "section", "article", "progress", "ul", "ol",
+    "li", "dl",
     "dt", "dd", "div", "details", "summary", "footer", "br", "pre", "label", "fieldset", "legend", "textarea", "select",
     "option",
 }  # fmt: skip

@@ -18,6 +18,7 @@ from irflow.config import Settings, default_home
 from irflow.core.errors import ConfigurationErrors, IrflowError, ServiceMissing
 from irflow.core.inventory import Host
 from irflow.core.secret import SecretRef
+from irflow.operators import IMPOSTORS_MEND, asked_roles, impostors
 from irflow.supervisor.ports import require_free
 from irflow.supervisor.stack import web_url
 from irflow.wiring import Configuration, backup_repository, build_shell, load, open_store
@@ -132,6 +133,7 @@ def _secrets(config: Configuration) -> Iterator[Finding]:
     store = secret_store(config.settings)
     wanted = {f"webhook key of {one.name}": key for one in config.sources for key in one.keys}
     wanted |= {f"SSH key of {one.name}": one.key for one in config.catalog.inventory.hosts.values()}
+    wanted |= {f"key of {one.name}'s one-time codes": one.totp for one in config.operators if one.totp}
     for what, ref in wanted.items():
         try:
             store.resolve(SecretRef.parse(ref))
@@ -142,13 +144,12 @@ def _secrets(config: Configuration) -> Iterator[Finding]:
 
 def _people(config: Configuration) -> Iterator[Finding]:
     roles = {role for one in config.operators for role in one.roles}
-    steps = [step for runbook in config.catalog.runbooks.values() for step in runbook.steps]
-    rules = [rule for playbook in config.catalog.playbooks.values() for rule in playbook.approvals.values()]
-    asked = {step.approval for step in steps} | {step.role for step in steps} | {rule.role for rule in rules}
-    for role in sorted(filter(None, {"incident_commander", *asked})):
+    for role in sorted({"incident_commander", *asked_roles(config.catalog)}):
         yield Finding(
             f"somebody is {role}", role in roles, "yes" if role in roles else "nobody", "add to operators.yaml"
         )
+    for told in impostors(config.operators):
+        yield Finding("people can be told apart", False, told, IMPOSTORS_MEND, needed=False)
 
 
 def _hosts(config: Configuration) -> Iterator[Finding]:

@@ -125,13 +125,18 @@ hosts: {}
 """
 
 OPERATORS = """\
-# Who may decide. login: the account on this machine that proves the name.
-# Roles: incident_commander, technical_lead, communications, legal.
+# Who may decide. `irflow operators add NAME --role ...` writes here, and shows a QR code for one-time codes.
+# login: the account on this machine that proves the name. Where one account has several operators, each needs `totp`.
+# roles: incident_commander, technical_lead, communications, legal; what each step asks.
+# access: monitor looks; agent also answers what its roles are asked, notes, halts; developer (unless something else
+#   stands here) also starts, approves, retries, undoes, closes; admin also says who the operators are.
+# totp: where the key of the one-time codes is: keyring:SERVICE/USER, vault:MOUNT/path#field or file:PATH.
 
 operators:
   {login}:
     login: {login}
     roles: [incident_commander, technical_lead, communications, legal]
+    access: admin
 """
 
 

@@ -64,7 +64,13 @@ def take_back(
 
 
 def close_false_positive(
-    wired: Runtime, incident: Incident, operator: Operator, reason: str, results: Sequence[UndoResult]
+    wired: Runtime,
+    incident: Incident,
+    operator: Operator,
+    reason: str,
+    results: Sequence[UndoResult],
+    *,
+    method: str = "",
 ) -> None:
     """Close once everything was taken back. Raises Refused, naming what is left; the incident then stays open."""
     left = [f"{one.key}: {one.detail}" for one in results if not one.gone]
@@ -73,5 +79,7 @@ def close_false_positive(
             f"{incident.number} stays open, not everything could be taken back: {'; '.join(left)}",
             hint=f"Mend the cause, then once more: irflow incidents close {incident.number} --false-positive",
         )
-    wired.store.transact(lambda tx: decisions.close(tx, incident.id, operator, reason, false_positive=True))
+    wired.store.transact(
+        lambda tx: decisions.close(tx, incident.id, operator, reason, false_positive=True, method=method)
+    )
     wake(wired.settings.responder_socket)

@@ -87,7 +87,7 @@ def test_a_manual_step_is_answered_by_who_holds_its_role(at: Desk, host: LabHost
     number = at.alert(host.name, severity="critical")
     at.work(number, "containment")
     key = "containment/isolate-host.tell-owner"
-    assert "does not hold the role" in at.irflow("step", number, key, *COMMANDER).err
+    assert "holds none of the roles communications" in at.irflow("step", number, key, *COMMANDER).err
     assert at.irflow("step", number, key, "--note", "called", "--as", SECOND).code == DONE
     assert at.status(number).step(key).state is State.DONE
     assert at.irflow("step", number, key, "--as", SECOND).code == WAITS, "it does not wait any more"

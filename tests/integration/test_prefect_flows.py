@@ -64,20 +64,20 @@ def test_a_failed_step_fails_its_task_and_the_run_names_it(prefect_site: Prefect
     assert prefect_site.status(incident).phases["containment"].blocked
 
 
-def test_what_needs_a_person_waits_and_the_next_run_goes_on(prefect_site: PrefectSite) -> None:
+def test_what_needs_a_person_waits_and_the_same_run_goes_on(prefect_site: PrefectSite) -> None:
     incident = prefect_site.incident("asking", "a")
-    run = prefect_site.ended(prefect_site.start(incident))
-    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "AwaitingApproval")
-    assert incident.accounts[0] in run["state"]["message"]
+    run = prefect_site.suspended(prefect_site.start(incident))
+    assert run["name"] == f"{incident.number} containment"
     assert prefect_site.marked(incident.accounts[0]) == []
-    plan = prefect_site.status(incident).plan("containment")
+    status = prefect_site.status(incident)
+    plan, forms = status.plan("containment"), tuple(status.phases["containment"].forms)
     assert plan is not None
     one = Operator(name="one", login="root", roles=("incident_commander",))
     prefect_site.store.transact(
         lambda tx: decisions.decide(tx, incident.id, one, method="os-account", digest=plan.digest, yes=True)
     )
-    run = prefect_site.ended(prefect_site.start(incident))
-    assert run["state"]["message"] == "containment has ended"
+    assert prefect_site.api.start(incident, "containment", key="again", forms=forms) == run["id"]
+    assert prefect_site.ended(run["id"])["state"]["message"] == "containment has ended"
     assert len(prefect_site.marked(incident.accounts[0])) == 1
 
 

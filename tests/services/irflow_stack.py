@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -50,11 +51,11 @@ class Running:
 
     # ------------------------------------------------------------ alerts
 
-    def letter(self, *hosts: str) -> Letter:
-        """A critical alert about hosts, signed now."""
+    def letter(self, *hosts: str, severity: str = "critical") -> Letter:
+        """An alert about hosts, signed now."""
         body = json.dumps(
             {
-                "type": "system_compromise", "severity": "critical", "title": "Beacon", "hosts": list(hosts),
+                "type": "system_compromise", "severity": severity, "title": "Beacon", "hosts": list(hosts),
                 "fingerprint": secrets.token_hex(8),
             }
         )  # fmt: skip
@@ -70,9 +71,9 @@ class Running:
         url = f"{self.web_url}/webhooks/{SOURCE}"
         return httpx.post(url, content=letter.body, headers=letter.headers, timeout=10, trust_env=False)
 
-    def alert(self, *hosts: str) -> str:
+    def alert(self, *hosts: str, severity: str = "critical") -> str:
         """Send an alert; the incident's id."""
-        reply = self.post(self.letter(*hosts))
+        reply = self.post(self.letter(*hosts, severity=severity))
         assert reply.status_code == 202, reply.text
         return str(reply.json()["alerts"][0]["incident_id"])
 
@@ -131,6 +132,22 @@ class Running:
         found = self.site.store.find_incident(incident)
         assert found is not None
         return PrefectApi(self.site.config.settings).start(found, phase, key=secrets.token_hex(8))
+
+    def prefect(self, method: str, path: str, body: object = None) -> Any:
+        """One request to Prefect's API, as its UI makes them; its answer."""
+        settings = self.site.config.settings
+        user, _, password = settings.prefect_auth_file.read_text().strip().partition(":")
+        reply = httpx.request(
+            method, settings.prefect_api + path, json=body, auth=(user, password), timeout=10, trust_env=False
+        )
+        return reply.raise_for_status().json()
+
+    def runs(self, number: str, *states: str) -> list[dict[str, Any]]:
+        """The flow runs of an incident's containment in these states; all of them without any."""
+        chosen = {"state": {"type": {"any_": list(states)}}} if states else {}
+        body = {"flow_runs": {"tags": {"all_": [number, "containment"]}, **chosen}}
+        found: list[dict[str, Any]] = self.prefect("POST", "/flow_runs/filter", body)
+        return found
 
     def run_state(self, run: str) -> str:
         return PrefectApi(self.site.config.settings).run_state(run)

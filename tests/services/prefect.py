@@ -24,18 +24,38 @@ from irflow.adapters.prefect_api import PrefectApi
 from irflow.config import Settings
 from irflow.core.alert import Trust
 from irflow.core.incident import Incident
+from irflow.core.mode import Mode
 from irflow.core.severity import Severity
 from irflow.core.status import IncidentStatus, fold
 from irflow.drill.installation import free_port
 from irflow.supervisor.handle import Handle
 from irflow.supervisor.stack import services_for
 from irflow.wiring import open_store
+from tests.services.codes import Phones
 
 PLUGIN = Path(__file__).parent / "plugin"
 WAIT_S = 30.0
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
-TITLES = {"plain": {}, "held": {"hold": True}, "failing": {"fail": True}, "asking": {}}
+HOSTS = {
+    "web-1": {"address": "192.0.2.1", "key": "file:keys/none", "groups": ["web"]},
+    "web-2": {"address": "192.0.2.2", "key": "file:keys/none", "groups": ["web"]},
+    "db-1": {"address": "192.0.2.3", "key": "file:keys/none", "protected": True},
+}
+"""Nobody answers there."""
+TITLES = {"plain": {}, "held": {"hold": True}, "failing": {"fail": True}, "asking": {}, "guided": {}}
+PEOPLE = tuple(f"commander-{number}" for number in range(1, 41))
+"""Operators with phones of their own: a code is taken once, so whoever answers often has to wait."""
+
+
+TELL = {
+    "id": "tell", "title": "Tell the owner", "manual": "Call the owner of *it*.", "role": "incident_commander",
+    "fields": {
+        "ticket": {"type": "string", "required": True, "description": "Number of the ticket"},
+        "minutes": {"type": "integer"},
+        "owner_said": {"type": "string", "choices": ["yes", "no"]},
+    },
+}  # fmt: skip
 
 
 def until(what: str, check: Callable[[], Any], within_s: float = WAIT_S) -> Any:
@@ -57,14 +77,25 @@ class PrefectSite:
     api: PrefectApi
     http: httpx.Client
     marks: Path
+    phones: Phones
     told: list[str] = field(default_factory=list)
+    people: list[str] = field(default_factory=lambda: list(PEOPLE))
 
-    def incident(self, kind: str, *names: str, title: str = "t") -> Incident:
+    def signed(self, **form: Any) -> dict[str, Any]:
+        """A form filled in by such an operator, with a reason and a code."""
+        name = self.person()
+        return {"reason": "a test", "operator": name, "code": self.phones.code(name), **form}
+
+    def person(self) -> str:
+        """An operator who has not answered anything yet."""
+        return self.people.pop(0)
+
+    def incident(self, kind: str, *names: str, title: str = "t", mode: Mode = Mode.AUTOMATIC) -> Incident:
         """Open an incident whose containment marks one file per name. kind: a key of TITLES."""
         found = Incident(
             id=str(ULID()), type=f"test_{kind}", severity=Severity.HIGH, trust=Trust.VERIFIED, title=title,
             accounts=tuple(f"{names_}-{ULID()}" for names_ in names), playbook=f"test-{kind}",
-            detected_at=datetime.now(UTC),
+            detected_at=datetime.now(UTC), mode=mode,
         )  # fmt: skip
         return self.store.transact(lambda tx: tx.open_incident(found, "test"))
 
@@ -83,12 +114,51 @@ class PrefectSite:
         until(f"the end of flow run {run_id}", lambda: self.api.run_state(run_id) in OVER)
         return self.run(run_id)
 
+    def suspended(self, run_id: str, after: str = "") -> dict[str, Any]:
+        """The flow run, once it is suspended with a form. after: pause key of the form before."""
+
+        def look() -> dict[str, Any]:
+            run = self.run(run_id)
+            there = run["state"]["type"] == "PAUSED" and run["state"]["state_details"]["pause_key"] != after
+            assert run["state"]["type"] not in OVER, run["state"]
+            return run if there else {}
+
+        answer: dict[str, Any] = until(f"the form of flow run {run_id}", look)
+        return answer
+
+    def form(self, run: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """(schema, description) of the form that a suspended run shows."""
+        keys = run["state"]["state_details"]["run_input_keyset"]
+        schema, text = (self.http.get(f"/flow_runs/{run['id']}/input/{keys[one]}") for one in ("schema", "description"))
+        return schema.json(), text.json()
+
+    def answer(self, run: dict[str, Any], who: str, code: str = "", **given: Any) -> dict[str, Any]:
+        """Fill in the form as Prefect's UI does. Returns what the server says to it."""
+        body = {"operator": who, "code": code or self.phones.code(who), **given}
+        reply = self.http.post(f"/flow_runs/{run['id']}/resume", json={"run_input": body})
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def forge(self, run: dict[str, Any], **given: Any) -> str:
+        """Put an answer where Prefect keeps them, past its own checks, and have the run look. Returns its key."""
+        key = f"suspended-{run['state']['state_details']['pause_key']}-response"
+        body = {"key": key, "value": json.dumps(given)}
+        self.http.post(f"/flow_runs/{run['id']}/input", json=body).raise_for_status()
+        assert self.api.go_on(run["id"])
+        return key
+
+    def logged(self, run_id: str, text: str) -> bool:
+        """Whether the run has written something so far."""
+        found = self.http.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run_id]}}}).json()
+        return any(text in one["message"] for one in found)
+
     def tasks(self, run_id: str, count: int) -> list[dict[str, Any]]:
         """Task runs in their final states; Prefect's server learns of them some time later."""
 
         def look() -> list[dict[str, Any]]:
             found = self.http.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}).json()
-            return found if len(found) == count and all(one["state"]["type"] in OVER for one in found) else []
+            ended = [one for one in found if one["state"] and one["state"]["type"] in OVER]
+            return found if len(ended) == len(found) == count else []
 
         answer: list[dict[str, Any]] = until(f"{count} task runs", look)
         return answer
@@ -103,14 +173,22 @@ class PrefectSite:
         return self.handle.pids().get(name, 0)
 
 
-def _write(home: Path, marks: Path) -> None:
+def _write(home: Path, marks: Path, phones: Phones) -> None:
     for kind in ("playbooks", "runbooks"):
         (home / kind).mkdir(parents=True)
+    keys = home / "keys"
     data: dict[str, Any] = {
         "irflow.yaml": {"prefect_port": free_port(), "web_port": free_port(), "responder": {"claim_stale": "3s"}},
         "sources.yaml": {"sources": {}},
-        "inventory.yaml": {"hosts": {}},
-        "operators.yaml": {"operators": {"one": {"login": "root", "roles": ["incident_commander"]}}},
+        "inventory.yaml": {"hosts": HOSTS},
+        "operators.yaml": {
+            "operators": {
+                "one": {"login": "root", "roles": ["incident_commander"]},
+                "looker": {"roles": ["incident_commander"], "access": "monitor", "totp": phones.enrol("looker", keys)},
+                "speaker": {"roles": ["communications"], "totp": phones.enrol("speaker", keys)},
+                **{name: {"roles": ["incident_commander"], "totp": phones.enrol(name, keys)} for name in PEOPLE},
+            }
+        },
     }
     for kind, more in TITLES.items():
         step = {
@@ -119,8 +197,10 @@ def _write(home: Path, marks: Path) -> None:
             **({"approval": "incident_commander"} if kind == "asking" else {}),
         }  # fmt: skip
         names = {"names": {"type": "strings", "required": True}}
+        steps = [step, TELL, {**step, "id": "again", "title": "Mark again", "with": {
+            "folder": str(marks), "name": "{{ item }}-again"}}] if kind == "guided" else [step]  # fmt: skip
         data[f"runbooks/marks-{kind}.yaml"] = {
-            "runbook": f"marks-{kind}", "title": "Marks", "parameters": names, "steps": [step],
+            "runbook": f"marks-{kind}", "title": "Marks", "parameters": names, "steps": steps,
         }  # fmt: skip
         call = {"runbook": f"marks-{kind}", "with": {"names": "{{ incident.accounts }}"}}
         data[f"playbooks/test-{kind}.yaml"] = {
@@ -138,7 +218,8 @@ def running_prefect() -> Iterator[PrefectSite]:
     root = Path(tempfile.mkdtemp(prefix="irflow-prefect-"))
     home, marks = root / "home", root / "marks"
     marks.mkdir()
-    _write(home, marks)
+    phones = Phones()
+    _write(home, marks, phones)
     settings = load_settings(home)
     path = os.pathsep.join(filter(None, (str(PLUGIN), os.environ.get("PYTHONPATH", ""))))
     services = [
@@ -153,7 +234,7 @@ def running_prefect() -> Iterator[PrefectSite]:
         user, _, password = settings.prefect_auth_file.read_text().strip().partition(":")
         http = httpx.Client(base_url=settings.prefect_api, auth=(user, password), timeout=10, trust_env=False)
         with http, open_store(settings) as store:
-            yield PrefectSite(settings, store, handle, PrefectApi(settings), http, marks, told)
+            yield PrefectSite(settings, store, handle, PrefectApi(settings), http, marks, phones, told)
     finally:
         handle.stop()
         shutil.rmtree(root, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from irflow.core.model import Json
 from irflow.core.revealed import remember
 
 TIMEOUT_S = 5.0
+GONE = "GONE"
 DEPLOYMENT = "irflow"
 """Every flow that irflow ships has one deployment of this name."""
 
@@ -33,11 +35,15 @@ class PrefectApi:
         self._base = ""
         self._deployments: dict[str, str] = {}
 
-    def start(self, incident: Incident, phase: str, *, key: str) -> str:
-        """Create one flow run for a phase, or for a runbook by itself (`run-N`); the same key never creates two.
+    def start(self, incident: Incident, phase: str, *, key: str, forms: Sequence[str] = ()) -> str:
+        """Have a flow run of a phase, or of a runbook by itself (`run-N`); the same key never creates two.
 
-        Returns the flow run's id. Raises ServiceMissing when Prefect does not answer or does not know the flow.
+        forms: flow runs that showed a form: one that is suspended goes on instead. Returns the id of the run that
+        works now. Raises ServiceMissing when Prefect does not answer or does not know the flow.
         """
+        for run_id in reversed(forms):
+            if self.go_on(run_id):
+                return run_id
         flow = "runbook" if phase.startswith("run-") else phase
         parameters = {"incident": incident.id} | ({"phase": phase} if flow == "runbook" else {})
         body = {
@@ -57,10 +63,23 @@ class PrefectApi:
     def run_state(self, run_id: str) -> str:
         """Where a flow run stands, in Prefect's words (`RUNNING`, `COMPLETED` ...): a hint, never the truth.
 
-        Raises ServiceMissing.
+        `GONE` when Prefect does not know it. Raises ServiceMissing.
         """
-        state = self._request("GET", f"/flow_runs/{run_id}", None)["state"]
+        run = self._request("GET", f"/flow_runs/{run_id}", None, missing=True)
+        state = run["state"] if run else {"type": GONE}
         return str(state["type"]) if state else "PENDING"
+
+    def go_on(self, run_id: str) -> bool:
+        """Have a suspended flow run start anew and look at the journal; False when it is not suspended.
+
+        Not Prefect's own resume, which wants the form filled in. Raises ServiceMissing.
+        """
+        if self.run_state(run_id) != "PAUSED":
+            return False
+        state = {"type": "SCHEDULED", "name": "Resuming", "message": "answered elsewhere, or nothing is asked any more"}
+        reply = self._post(f"/flow_runs/{run_id}/set_state", {"state": state})
+        wake(worker_socket(self._settings))
+        return str(reply["status"]) == "ACCEPT"
 
     def _deployment(self, flow: str) -> str:
         if flow not in self._deployments:
@@ -70,10 +89,13 @@ class PrefectApi:
     def _post(self, path: str, body: dict[str, Json]) -> Json:
         return self._request("POST", path, body)
 
-    def _request(self, method: str, path: str, body: dict[str, Json] | None) -> Json:
+    def _request(self, method: str, path: str, body: dict[str, Json] | None, *, missing: bool = False) -> Json:
+        """missing: answer None where Prefect knows no such thing."""
         client = self._connected()
         try:
             reply = client.request(method, f"{self._base}{path}", json=body)
+            if missing and reply.status_code == httpx.codes.NOT_FOUND:
+                return None
             reply.raise_for_status()
         except httpx.HTTPStatusError as error:
             raise ServiceMissing(

@@ -1,4 +1,4 @@
-"""`irflow plan`, `approve`, `step`, `retry`, `halt`, `resume`: what people decide."""
+"""`irflow plan`, `approve`, `retry`, `halt`, `resume`: what people decide."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from irflow.cli.output import configuration, dump, say, short, table
-from irflow.cli.person import METHOD, As, Json, Name, act, find, operator_of
+from irflow.cli.person import As, Code, Json, Name, Person, act, find, identify
 
 if TYPE_CHECKING:
-    from irflow.core.approvals import Operator
     from irflow.core.incident import Incident
     from irflow.core.plan import Plan, PlanStep
     from irflow.core.ports import Transaction
@@ -55,7 +54,7 @@ def _listed(value: object) -> str:
 
 def add(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plan, approve, step, retry, halt, resume):
+    for command in (plan, approve, retry, halt, resume):
         app.command()(command)
 
 
@@ -105,6 +104,7 @@ def approve(
     refuse: Annotated[bool, typer.Option("--refuse", help="Say no instead.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Say yes to exactly the plan that waits. Example: irflow approve IR-2026-0001 --phase recovery"""
@@ -112,17 +112,19 @@ def approve(
     from irflow.core.errors import Refused
     from irflow.core.status import fold
 
-    def work(tx: Transaction, found: Incident, operator: Operator) -> tuple[Plan, int, list[str]]:
+    def work(tx: Transaction, found: Incident, person: Person) -> tuple[Plan, int, list[str]]:
         status = fold(tx.events(found.id))
         waiting = decisions.waiting_plan(status, phase)
         late = [one.target for one in waiting.steps if decisions.expired(status.step(one.key))]
         if digest is not None and not waiting.digest.startswith(digest):
             raise Refused(f"the plan that waits has the digest {waiting.digest}", hint=f"Look: irflow plan {incident}")
-        decisions.decide(tx, found.id, operator, method=METHOD, digest=waiting.digest, yes=not refuse, reason=reason)
+        decisions.decide(
+            tx, found.id, person.operator, method=person.method, digest=waiting.digest, yes=not refuse, reason=reason
+        )
         given = [one for one in fold(tx.events(found.id)).approvals if one.digest == waiting.digest]
         return waiting, 0 if refuse else max(0, waiting.people - len(given)), late
 
-    agreed, missing, late = act(incident, who, work)
+    agreed, missing, late = act(incident, (who, code), "approve", work)
     if json:
         dump({"phase": agreed.phase, "digest": agreed.digest, "approved": not refuse, "still_needed": missing})
         return
@@ -136,63 +138,44 @@ def approve(
         say(f"{missing} more must agree before it runs: irflow approve {incident} --phase {agreed.phase}")
 
 
-def step(
-    incident: Name,
-    key: Annotated[str | None, typer.Argument(metavar="[STEP]", help="As `incidents show` names it.")] = None,
-    outcome: Annotated[str, typer.Option(help="done, skipped or failed.")] = "done",
-    note: Annotated[str, typer.Option(help="What was done or seen.")] = "",
-    who: As = None,
-) -> None:
-    """Say how a manual step went. Example: irflow step IR-2026-0001 --note 'called the owner'"""
-    from irflow.core import decisions
-    from irflow.core.errors import UsageError
-    from irflow.core.status import fold
-
-    def work(tx: Transaction, found: Incident, operator: Operator) -> str:
-        status = fold(tx.events(found.id))
-        waiting = [one.key for one in status.waiting() if status.plan_step(one.key).manual is not None]
-        if key is None and len(waiting) != 1:
-            raise UsageError("say which step", hint=f"Waiting: {', '.join(waiting) or 'none'}")
-        chosen = key or waiting[0]
-        decisions.answer(tx, found.id, operator, step=chosen, outcome=outcome, note=note)
-        return chosen
-
-    say(f"{outcome}: {act(incident, who, work)}")
-
-
 def retry(
     incident: Name,
     key: Annotated[
         str | None, typer.Argument(metavar="[STEP]", help="Only this step; all failed ones by default.")
     ] = None,
     who: As = None,
+    code: Code = None,
 ) -> None:
     """Let failed steps run again. Example: irflow retry IR-2026-0001"""
     from irflow.core import decisions
 
-    keys = act(incident, who, lambda tx, found, operator: decisions.retry(tx, found.id, operator, step=key))
+    def work(tx: Transaction, found: Incident, person: Person) -> tuple[str, ...]:
+        return decisions.retry(tx, found.id, person.operator, step=key, method=person.method)
+
+    keys = act(incident, (who, code), "retry", work)
     say("runs again: " + ", ".join(keys))
 
 
-def _switch(reason: str, who: str | None, *, on: bool) -> None:
+def _switch(reason: str, who: str | None, code: str | None, *, on: bool) -> None:
     from irflow.adapters.wake import wake
     from irflow.core import decisions
     from irflow.wiring import open_store
 
     config = configuration()
-    operator = operator_of(config.operators, who)
+    decided = decisions.halt if on else decisions.resume
     with open_store(config.settings) as store:
-        store.transact(lambda tx: (decisions.halt if on else decisions.resume)(tx, operator, reason))
+        person = identify(config, store, who, code, "halt" if on else "resume")
+        store.transact(lambda tx: decided(tx, person.operator, reason, method=person.method))
     wake(config.settings.responder_socket)
 
 
-def halt(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None) -> None:
+def halt(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None, code: Code = None) -> None:
     """Stop all automation: no step begins until `irflow resume`. Example: irflow halt --reason 'false alarms'"""
-    _switch(reason, who, on=True)
+    _switch(reason, who, code, on=True)
     say("halted: no step begins until `irflow resume`")
 
 
-def resume(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None) -> None:
+def resume(reason: Annotated[str, typer.Option(help="Why.")] = "by hand", who: As = None, code: Code = None) -> None:
     """Lift the halt. Example: irflow resume"""
-    _switch(reason, who, on=False)
+    _switch(reason, who, code, on=False)
     say("resumed")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from irflow.cli.output import configuration, dump, say, table
-from irflow.cli.person import As, Json
+from irflow.cli.person import As, Code, Json
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -44,15 +44,18 @@ def enrol(
     name: Annotated[str, typer.Argument(help="Host of the inventory that has no key on record, or another now.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; the fingerprint was compared already.")] = False,
     who: As = None,
+    code: Code = None,
 ) -> None:
     """Show a host's keys and record them once you agree. Example: irflow hosts enrol web-1"""
     from irflow.adapters.ssh import fingerprint, scan_host_keys
-    from irflow.cli.person import operator_of
+    from irflow.cli.person import identify
     from irflow.core.errors import UsageError
     from irflow.enrolment import record_host_keys
+    from irflow.wiring import open_store
 
     config = configuration()
-    operator = operator_of(config.operators, who)
+    with open_store(config.settings) as store:
+        operator = identify(config, store, who, code, f"hosts enrol {name}").operator
     host = config.catalog.inventory.hosts.get(name)
     if host is None:
         raise UsageError(f"the inventory has no host {name}", hint="Add its address to inventory.yaml first")

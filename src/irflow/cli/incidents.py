@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irflow.cli.output import configuration, dump, say, short, table, told_halt, utc
-from irflow.cli.person import As, Json, Name, act, find, operator_of
+from irflow.cli.person import As, Code, Json, Name, act, find, identify
 
 if TYPE_CHECKING:
     from irflow.core.status import IncidentStatus
@@ -158,20 +158,7 @@ def _next(status: IncidentStatus) -> None:
             say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
     if not status.open:
         return
-    asked: dict[str, list[str]] = {}
-    for step in status.waiting():
-        planned = status.plan_step(step.key)
-        if planned.manual:
-            say("")
-            say(f"waits for {planned.role}: {planned.manual}\n-> irflow step {number} '{step.key}' --note '...'")
-        else:
-            why = f"{planned.people} x {planned.role}: {'; '.join(planned.reasons)}"
-            asked.setdefault(f"{step.key.partition('/')[0]}\n{why}", []).append(step.key.partition("/")[2])
-    for group, keys in asked.items():
-        phase, _, why = group.partition("\n")
-        say("")
-        say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
-        say(f"-> irflow approve {number} --phase {phase}")
+    _waits(status, number)
     troubled = [step for step in status.steps.values() if step.state in TROUBLED - TAKEN_BACK]
     if not troubled:
         return
@@ -182,12 +169,44 @@ def _next(status: IncidentStatus) -> None:
     say(f"-> or say that it was dealt with: irflow step {number} STEP --note '...'")
 
 
+def _waits(status: IncidentStatus, number: str) -> None:
+    """What waits for whom, and how it is answered."""
+    from irflow.core.mode import Mode
+
+    asked: dict[str, list[str]] = {}
+    for step in status.waiting():
+        planned, phase = status.plan_step(step.key), step.key.partition("/")[0]
+        plan = status.plan(phase)
+        if planned.manual:
+            say("")
+            say(f"waits for {planned.role}: {planned.manual}\n-> irflow step {number} '{step.key}' --note '...'")
+        elif plan is not None and plan.mode is Mode.STEP:
+            say("")
+            say(f"waits for a decision{' after a failure' if step.failed else ''}: {step.key}\n-> irflow step {number}")
+        else:
+            why = f"{planned.people} x {planned.role}: {'; '.join(planned.reasons)}"
+            asked.setdefault(f"{phase}\n{why}", []).append(step.key.partition("/")[2])
+    for group, keys in asked.items():
+        phase, _, why = group.partition("\n")
+        say("")
+        say(f"waits for {why}: {short(', '.join(keys), 300)}\n-> irflow plan {number} --phase {phase}")
+        say(f"-> irflow approve {number} --phase {phase}")
+
+
 @app.command()
-def note(incident: Name, text: Annotated[str, typer.Argument(help="What to put on record.")], who: As = None) -> None:
+def note(
+    incident: Name,
+    text: Annotated[str, typer.Argument(help="What to put on record.")],
+    who: As = None,
+    code: Code = None,
+) -> None:
     """Put a note into the journal. Example: irflow incidents note IR-2026-0001 'Owner says the batch job is ours'"""
     from irflow.core import decisions
 
-    act(incident, who, lambda tx, found, operator: decisions.note(tx, found.id, operator, text), works=False)
+    act(
+        incident, (who, code), "note",
+        lambda tx, found, by: decisions.note(tx, found.id, by.operator, text, method=by.method), works=False,
+    )  # fmt: skip
     say("noted")
 
 
@@ -199,6 +218,7 @@ def add_host(
     account: Annotated[list[str] | None, typer.Option(help="An account; repeat for each.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Add what is concerned too; plans are made anew. Example: irflow incidents add-host IR-2026-0001 web-2"""
@@ -209,7 +229,10 @@ def add_host(
         raise UsageError("say what to add", hint="HOST..., --address or --account")
     inventory = configuration().catalog.inventory
     named = targets.checked(inventory, hosts=hosts or (), addresses=address or (), accounts=account or ())
-    new = act(incident, who, lambda tx, found, operator: targets.add_targets(tx, found.id, operator, named, reason))
+    new = act(
+        incident, (who, code), "add-host",
+        lambda tx, found, by: targets.add_targets(tx, found.id, by.operator, named, reason, method=by.method),
+    )  # fmt: skip
     if json:
         dump(new.to_data())
         return
@@ -224,15 +247,18 @@ def join(
     ] = None,
     incident: Annotated[str | None, typer.Argument(metavar="[INCIDENT]", help="An open one; else its own.")] = None,
     who: As = None,
+    code: Code = None,
 ) -> None:
     """Make a run that had a journal of its own part of an incident. Example: irflow incidents join LOCAL-01K9Z"""
     from irflow import breakglass
     from irflow.adapters.wake import wake
+    from irflow.core.identity import Deed, require
     from irflow.wiring import open_store
 
     config = configuration()
-    operator = operator_of(config.operators, who)
     with open_store(config.settings) as store:
+        operator = identify(config, store, who, code, "join").operator
+        require(operator, Deed.JOIN)
         chosen = [breakglass.find(config.settings, local)] if local else breakglass.waiting(config.settings)
         for glass in chosen:
             found = breakglass.join(config.settings, store, glass, incident, f"operator:{operator.name}")
@@ -251,13 +277,17 @@ def close(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --false-positive: do not ask.")] = False,
     who: As = None,
+    code: Code = None,
 ) -> None:
     """Close by hand; refused while a host is isolated. Example: irflow incidents close IR-2026-0001 --reason '...'"""
     from irflow.cli.undo import close_false_positive
     from irflow.core import decisions
 
     if false_positive:
-        close_false_positive(incident, reason, who, yes=yes)
+        close_false_positive(incident, reason, (who, code), yes=yes)
     else:
-        act(incident, who, lambda tx, found, operator: decisions.close(tx, found.id, operator, reason), works=False)
+        act(
+            incident, (who, code), "close",
+            lambda tx, found, by: decisions.close(tx, found.id, by.operator, reason, method=by.method), works=False,
+        )  # fmt: skip
     say("closed")

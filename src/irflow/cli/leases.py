@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irflow.cli.output import configuration, dump, runtime, say, short, table, utc
-from irflow.cli.person import As, Json, Name, find
+from irflow.cli.person import As, Code, Json, Name, find
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -104,17 +104,21 @@ def renew(
     kind: KindArgument = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="TIME", help="From now on so long: 4h, 90m.")] = None,
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Prolong what is in force on a host, or cut it again. Example: irflow leases renew IR-2026-0001 web-1 --for 4h"""
-    from irflow.cli.person import operator_of
+    from irflow.cli.person import identify
+    from irflow.core.identity import Deed, require
     from irflow.responder.lease_look import LeaseLook
     from irflow.responder.leases import by_step
 
     seconds = _seconds(for_)
     with runtime("cli") as wired:
-        operator = operator_of(wired.configuration.operators, who)
-        status = wired.engine.status(find(wired.store, incident).id)
+        found_one = find(wired.store, incident)
+        operator = identify(wired.configuration, wired.store, who, code, f"leases renew {found_one.number}").operator
+        require(operator, Deed.RENEW)
+        status = wired.engine.status(found_one.id)
         look = LeaseLook(wired.engine, f"operator:{operator.name}", PATIENCE_S)
         found = [
             (status, one)
@@ -132,6 +136,7 @@ def release(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; agree in your own role.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """End what is in force on a host: the step is taken back and that is proved. Always takes a person.
@@ -139,12 +144,11 @@ def release(
     Example: irflow leases release IR-2026-0001 web-1
     """
     from irflow import undoing
-    from irflow.cli.person import operator_of
+    from irflow.cli.person import identify
     from irflow.cli.undo import agreed_and_taken_back, told_undo
     from irflow.core.errors import Refused, UsageError
 
     with runtime("cli") as wired:
-        operator = operator_of(wired.configuration.operators, who)
         found = find(wired.store, incident)
         steps = {one.step: one for one in _chosen(wired.engine.status(found.id), target, kind)}
         if len(steps) > 1:
@@ -154,7 +158,8 @@ def release(
         planned = undoing.look(wired, found, step)
         if not planned.steps:
             raise Refused("; ".join(one.reason for one in planned.left) or f"{step} has nothing to take back")
-        ended = agreed_and_taken_back(wired, found, operator, step=step, yes=yes, reason=reason, quiet=json)
+        person = identify(wired.configuration, wired.store, who, code, f"leases release {found.number}")
+        ended = agreed_and_taken_back(wired, found, person, step=step, yes=yes, reason=reason, quiet=json)
     told_undo(found, ended, json=json)
 
 

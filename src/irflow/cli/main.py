@@ -17,11 +17,13 @@ from irflow.cli import (
     keyring,
     lab,
     leases,
+    operators,
     records,
     run,
     secrets,
     services,
     setup,
+    step,
     undo,
     vault,
 )
@@ -63,8 +65,10 @@ setup.add(app)
 services.add(app)
 run.add(app)
 decide.add(app)
+step.add(app)
 undo.add(app)
 app.add_typer(incidents.app, name="incidents", help="List, show and annotate incidents.")
+app.add_typer(operators.app, name="operators", help="Who may decide what, and how they prove who they are.")
 app.add_typer(hosts.app, name="hosts", help="The inventory, and host keys.")
 app.add_typer(leases.app, name="leases", help="What is in force where, and until when.")
 app.add_typer(secrets.app, name="secrets", help="Secrets in Vault: replace them, and prove that the old ones are dead.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
-from irflow.cli.person import As, Json, operator_of
+from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
+from irflow.cli.step import walk
+from irflow.core.mode import Mode
 
 if TYPE_CHECKING:
     from irflow.core.incident import Incident
@@ -32,7 +35,12 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="Here and now, without Prefect.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the targets, say what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Approve the plan too, in your own role.")] = False,
+    mode: Annotated[Mode, typer.Option(help="approve: a yes before anything runs. step: one before each step.")] = (
+        Mode.AUTOMATIC
+    ),
+    reason: Annotated[str, typer.Option(help="Why; it stands in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Run one runbook by itself. Example: irflow run isolate-host --param hosts=web-1 --local --yes"""
@@ -41,12 +49,14 @@ def run(
 
     arguments = _arguments(param or [])
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
-        operator = operator_of(wired.configuration.operators, who)
+        person = _who(wired, who, code, "" if dry_run else f"run {runbook}")
         if glass:
             progress(f"THE JOURNAL CANNOT BE REACHED: this run has one of its own, {glass.path}")
             progress(f"it is joined by the next responder, or by: irflow incidents join {glass.name}")
         name, phase = (glass.name, glass.phase) if glass else ("", "run-1")
-        found, plan = prepare(wired, operator, runbook, arguments, None if glass else incident, phase=phase)
+        found, plan = prepare(
+            wired, person.operator, runbook, arguments, None if glass else incident, phase=phase, mode=mode
+        )
         if dry_run:
             ((_, previews),) = seen = looked_at(wired, found, (plan,))
             dump(told(plan, previews)) if json else show(plan, previews)
@@ -54,7 +64,10 @@ def run(
         if glass and plan.people and not yes:  # nobody could say so later
             show_plan(plan)
             yes = typer.confirm("Approve this in your own role?", abort=True, err=True)
-        found, plan = begin(wired, operator, found, plan, arguments, approve=yes, to_prefect=not local, number=name)
+        found, plan = begin(
+            wired, person.operator, found, plan, arguments,
+            approve=yes, to_prefect=not local, number=name, method=person.method, reason=reason,
+        )  # fmt: skip
         if not local:
             _requested(wired, found, plan, json)
             return
@@ -62,10 +75,23 @@ def run(
         if glass:
             breakglass.mean(wired, glass, found, incident)
         result = run_here(wired, found, plan)
+        while result.state == "awaiting_approval" and mode is not Mode.AUTOMATIC and sys.stdin.isatty() and not json:
+            before = len(wired.store.events(found.id))
+            walk(wired.configuration, wired.store, found.id, None, who, None, phase=plan.phase)
+            if len(wired.store.events(found.id)) == before:
+                break
+            result = run_here(wired, found, plan)
         if glass:
             breakglass.seal(wired)
     _show_result(found, runbook, result, json)
     raise typer.Exit(result.exit_code)
+
+
+def _who(wired: Runtime, who: str | None, code: str | None, deed: str) -> Person:
+    """Who runs it, proved; who only looks, with no deed, need not prove it."""
+    if not deed:
+        return Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)
+    return identify(wired.configuration, wired.store, who, code, deed)
 
 
 def _arguments(texts: list[str]) -> dict[str, str]:
@@ -100,6 +126,7 @@ def _show_result(incident: Incident, runbook: str, result: RunResult, json: bool
 def respond(
     alert: Annotated[Path, typer.Option("--alert", help="File with the JSON body of an alert (docs/alerts.md).")],
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Open an incident from a file, as a webhook would. Example: irflow respond --alert alert.json"""
@@ -109,7 +136,7 @@ def respond(
     if not alert.is_file():
         raise UsageError("no such file", where=str(alert))
     with runtime("cli") as wired:
-        operator = operator_of(wired.configuration.operators, who)
+        operator = identify(wired.configuration, wired.store, who, code, "respond").operator
         answer = accept_file(wired, operator, alert)
     if json:
         dump(answer)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from irflow.cli.output import HOME, configuration, dump, say, table
+from irflow.cli.output import HOME, configuration, dump, progress, say, table
 from irflow.cli.person import Json
 
 
@@ -31,10 +31,13 @@ def init(
 
 def check(json: Json = False) -> None:
     """Validate every YAML file and plan each playbook once; all errors at once. Example: irflow check"""
+    from irflow.operators import IMPOSTORS_MEND, impostors
     from irflow.wiring import dry_plans
 
     config = configuration()
     rows = dry_plans(config)
+    for told in impostors(config.operators):
+        progress(f"note: {told}; {IMPOSTORS_MEND}")
     if json:
         dump([{"playbook": name, "phase": phase, "steps": steps} for name, phase, steps in rows])
         return

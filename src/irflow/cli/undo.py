@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from irflow.cli.output import dump, progress, runtime, say, table
-from irflow.cli.person import METHOD, As, Json, Name, find, operator_of
+from irflow.cli.person import As, Code, Json, Name, Person, find, identify
 
 if TYPE_CHECKING:
-    from irflow.core.approvals import Operator
     from irflow.core.incident import Incident
     from irflow.core.taking_back import UndoResult
     from irflow.core.undo import UndoPlan, UndoStep
@@ -30,6 +29,7 @@ def undo(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken back, change nothing.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the journal.")] = "",
     who: As = None,
+    code: Code = None,
     json: Json = False,
 ) -> None:
     """Take back what an incident changed, last first, proving each. Example: irflow undo IR-2026-0001 --dry-run"""
@@ -41,25 +41,28 @@ def undo(
             plan = look(wired, found, step)
             dump(_planned(found, plan)) if json else show_undo(found, plan)
             return
-        operator = operator_of(wired.configuration.operators, who)
-        ended = agreed_and_taken_back(wired, found, operator, step=step, yes=yes, reason=reason, quiet=json)
+        person = identify(wired.configuration, wired.store, who, code, f"undo {found.number}")
+        ended = agreed_and_taken_back(wired, found, person, step=step, yes=yes, reason=reason, quiet=json)
     told_undo(found, ended, json=json)
 
 
-def close_false_positive(incident: str, reason: str, who: str | None, *, yes: bool) -> None:
-    """Take everything back, then close; what could not be taken back keeps the incident open (exit 3)."""
+def close_false_positive(incident: str, reason: str, who: tuple[str | None, str | None], *, yes: bool) -> None:
+    """Take everything back, then close; what could not be taken back keeps the incident open (exit 3).
+
+    who: --as and --code.
+    """
     from irflow import undoing
 
     with runtime("cli") as wired:
         found = find(wired.store, incident)
-        operator = operator_of(wired.configuration.operators, who)
+        person = identify(wired.configuration, wired.store, *who, f"close {found.number}")
         why = f"false positive: {reason}"
-        ended = agreed_and_taken_back(wired, found, operator, step=None, yes=yes, reason=why, quiet=False)
-        undoing.close_false_positive(wired, found, operator, reason, ended.results)
+        ended = agreed_and_taken_back(wired, found, person, step=None, yes=yes, reason=why, quiet=False)
+        undoing.close_false_positive(wired, found, person.operator, reason, ended.results, method=person.method)
 
 
 def agreed_and_taken_back(
-    wired: Runtime, incident: Incident, operator: Operator, *, step: str | None, yes: bool, reason: str, quiet: bool
+    wired: Runtime, incident: Incident, person: Person, *, step: str | None, yes: bool, reason: str, quiet: bool
 ) -> Undone:
     """Show the plan, ask unless `yes`, and do it. Raises typer.Exit (3) while another person must agree."""
     from irflow import undoing
@@ -69,13 +72,13 @@ def agreed_and_taken_back(
         show_undo(incident, seen)
     if not yes:
         typer.confirm("Take this back now?", abort=True, err=True)
-    asked = undoing.agree(wired, seen, operator, method=METHOD, step=step, reason=reason)
+    asked = undoing.agree(wired, seen, person.operator, method=person.method, step=step, reason=reason)
     if asked.missing:
         if quiet:
             dump({**_planned(incident, seen), "still_needed": asked.missing})
         progress(f"{asked.missing} more must agree before anything is taken back: irflow undo {incident.number}")
         raise typer.Exit(3)
-    return undoing.take_back(wired, asked.plan, operator, step=step, report=_report)
+    return undoing.take_back(wired, asked.plan, person.operator, step=step, report=_report)
 
 
 def show_undo(incident: Incident, plan: UndoPlan) -> None:

@@ -9,9 +9,9 @@ from irflow.core import decisions
 from irflow.core.approvals import Operator
 from irflow.core.arguments import typed
 from irflow.core.errors import Refused, UsageError
+from irflow.core.identity import Deed, require
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.model import Json, to_text
-from irflow.core.playbook import Phase
 from irflow.core.ports import Transaction
 from irflow.core.questions import Ask, Choice, Question, question
 from irflow.core.status import IncidentStatus, fold
@@ -28,11 +28,13 @@ class Answer:
 
 
 def give(
-    tx: Transaction, incident: str, operator: Operator, id_: str, answer: Answer, *, method: str, form: str = ""
-) -> Event | None:
+    tx: Transaction, incident: str, operator: Operator, id_: str, answer: Answer, *, method: str, form: str = "",
+    here: bool = False,
+) -> Event | None:  # fmt: skip
     """Write down an answer. Returns its event; None when the same form's answer is written down already.
 
-    id_: of the question. method: how the operator was authenticated. form: of Prefect that it came by, if any.
+    id_: of the question. method: how the operator was authenticated. form: of Prefect that it came by, if any. here: as
+    for decisions.see_to_it.
     Raises Refused when the question does not wait any more or is another role's, UsageError for what cannot be said.
     """
     status = fold(tx.events(incident))
@@ -46,17 +48,20 @@ def give(
     if asked.ask is Ask.APPROVAL:
         yes = answer.choice is Choice.PROCEED
         return decisions.decide(
-            tx, incident, operator, method=method, digest=asked.digest, yes=yes, reason=answer.note, form=form
-        )
+            tx, incident, operator, method=method, digest=asked.digest, yes=yes, reason=answer.note, form=form,
+            here=here,
+        )  # fmt: skip
     if not set(asked.roles) & set(operator.roles):
         raise Refused(f"{operator.name} holds none of the roles {', '.join(asked.roles)}", hint="Ask one who does")
     if answer.choice in (Choice.DONE, Choice.FAILED, Choice.SKIPPED):
         filled = _filled(asked, answer) if answer.choice is Choice.DONE else {}
         return decisions.answer(
             tx, incident, operator, step=asked.step.key, outcome=answer.choice, note=answer.note, method=method,
-            evidence=answer.evidence, facts=filled, form=form,
+            evidence=answer.evidence, facts=filled, form=form, here=here,
         )  # fmt: skip
-    return _decide(tx, status, operator, asked, answer, method, form)
+    event = _decide(tx, status, operator, asked, answer, method, form)
+    decisions.see_to_it(tx, status, asked.phase, here=here)
+    return event
 
 
 def _decide(
@@ -64,7 +69,7 @@ def _decide(
     form: str,
 ) -> Event:  # fmt: skip
     """One step of a plan that goes step by step."""
-    decisions.may_decide(operator)
+    require(operator, Deed.APPROVE)
     if answer.choice in (Choice.PROCEED, Choice.REPEAT) and operator.name in asked.said:
         raise Refused(f"{operator.name} has already said so", hint="Another person must be the second")
     role = next(one for one in asked.roles if one in operator.roles)
@@ -74,10 +79,7 @@ def _decide(
         "again": list(asked.again) if answer.choice is Choice.REPEAT else [], "form": form,
     }  # fmt: skip
     key, target = asked.step.key, asked.step.target
-    event = tx.append(status.incident.id, Draft(Kind.STEP_DECIDED, f"operator:{operator.name}", data, key, target))[0]
-    if asked.phase == Phase.CONTAINMENT:
-        tx.enqueue("respond", {"incident": status.incident.id})
-    return event
+    return tx.append(status.incident.id, Draft(Kind.STEP_DECIDED, f"operator:{operator.name}", data, key, target))[0]
 
 
 def reject(

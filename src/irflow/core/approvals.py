@@ -64,6 +64,24 @@ def authenticate(operators: Iterable[Operator], login: str, name: str | None) ->
     )
 
 
+def proved_by_account(operators: Iterable[Operator], operator: Operator) -> bool:
+    """Whether the account is proof enough: it stands for nobody else, or the operator has no other proof."""
+    alone = all(one.name == operator.name for one in operators if one.login == operator.login)
+    return alone or not operator.totp
+
+
+def indistinct(operators: Iterable[Operator]) -> dict[str, tuple[str, ...]]:
+    """Operators that anybody at their account can pretend to be: by login, those of several that have no codes."""
+    by_login: dict[str, list[Operator]] = {}
+    for one in operators:
+        by_login.setdefault(one.login, []).append(one)
+    return {
+        login: tuple(one.name for one in several if not one.totp)
+        for login, several in by_login.items()
+        if len(several) > 1 and not all(one.totp for one in several)
+    }
+
+
 def role_for(operator: Operator, plan: Plan) -> str:
     """The role in which an operator approves a plan. Raises Refused when the operator holds none that it needs."""
     needed = {step.role for step in plan.steps if step.people and step.role and step.manual is None}

@@ -1,4 +1,7 @@
-"""What people decide: approve, refuse, answer, retry, note, close, halt. Each is one transaction on the journal."""
+"""What people decide: approve, refuse, answer, retry, note, close, halt. Each is one transaction on the journal.
+
+Each raises Refused when the operator's access does not allow it. method: how the person proved who it is; it is kept.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 
 from irflow.core.approvals import Operator, role_for
 from irflow.core.errors import Refused, UsageError
+from irflow.core.identity import Deed, require
 from irflow.core.incident import SYSTEM
 from irflow.core.journal import Draft, Event, Kind
 from irflow.core.mode import Mode
@@ -20,12 +24,13 @@ ANSWERS = {"done": State.DONE, "skipped": State.SKIPPED, "failed": State.FAILED}
 _AGAIN = "Do it anew by its runbook: irflow run RUNBOOK --incident {}"
 
 
-def may_decide(operator: Operator) -> None:
-    """Raises Refused when an operator's access does not reach as far as deciding about steps."""
-
-
 def _actor(operator: Operator) -> str:
     return f"operator:{operator.name}"
+
+
+def _by(operator: Operator, method: str) -> dict[str, Json]:
+    """Who decided, and how that was proved where the caller says so."""
+    return {"operator": operator.name, **({"method": method} if method else {})}
 
 
 def _open(tx: Transaction, incident: str) -> IncidentStatus:
@@ -37,6 +42,21 @@ def _open(tx: Transaction, incident: str) -> IncidentStatus:
             hint="If it goes on, it is a new incident: irflow respond --alert FILE",
         )
     return status
+
+
+def see_to_it(tx: Transaction, status: IncidentStatus, phase: str, *, here: bool) -> None:
+    """Have somebody go on with a phase now that a person has answered.
+
+    here: whoever writes the answer down goes on itself, as `irflow run --local` does at a terminal. Otherwise such a
+    run has ended while it waited, and Prefect takes it over.
+    """
+    incident, known = status.incident.id, status.phases.get(phase)
+    if phase == Phase.CONTAINMENT:
+        tx.enqueue("respond", {"incident": incident})
+    elif phase not in list(Phase) and not here and known is not None and known.requested_at is None:
+        data: dict[str, Json] = {"phase": phase, "key": f"{incident}/{phase}/{status.last_seq}"}
+        tx.append(incident, Draft(Kind.RUN_REQUESTED, "irflow:decision", data))
+        tx.enqueue("flow", {"incident": incident, **data})
 
 
 def waiting_plan(status: IncidentStatus, phase: str | None) -> Plan:
@@ -87,13 +107,14 @@ def expired(step: StepStatus) -> bool:
 
 def decide(
     tx: Transaction, incident: str, operator: Operator, *, method: str, digest: str, yes: bool, reason: str = "",
-    form: str = "",
+    form: str = "", here: bool = False,
 ) -> Event:  # fmt: skip
     """Approve or refuse exactly one plan.
 
-    digest: of the plan the person saw. form: of Prefect that it came by, if any. Raises Refused when that plan is not
-    in force any more, when the person holds none of the roles, or has already said yes.
+    digest: of the plan the person saw. form: of Prefect that it came by, if any. here: as for see_to_it. Raises Refused
+    when that plan is not in force any more, when the person holds none of the roles, or has already said yes.
     """
+    require(operator, Deed.APPROVE)
     status = _open(tx, incident)
     plan = next(
         (
@@ -121,20 +142,22 @@ def decide(
     }  # fmt: skip
     kind = Kind.APPROVAL_GIVEN if yes else Kind.APPROVAL_REFUSED
     event = tx.append(incident, Draft(kind, _actor(operator), data))[0]
-    if yes and plan.phase == Phase.CONTAINMENT:
-        tx.enqueue("respond", {"incident": incident})
+    if yes:
+        see_to_it(tx, status, plan.phase, here=here)
     return event
 
 
 def answer(
     tx: Transaction, incident: str, operator: Operator, *, step: str, outcome: str, note: str, method: str = "",
-    evidence: str = "", facts: Mapping[str, Json] | None = None, form: str = "",
+    evidence: str = "", facts: Mapping[str, Json] | None = None, form: str = "", here: bool = False,
 ) -> Event:  # fmt: skip
     """Record how a manual step went. Raises Refused when it does not wait, or is another role's.
 
     method: how the operator was authenticated. evidence: where it can be seen, in their words. facts: the fields that
     the runbook asks for, typed; later expressions find them in `results`. form: of Prefect that it came by, if any.
+    here: as for see_to_it.
     """
+    require(operator, Deed.ANSWER)
     status = _open(tx, incident)
     if outcome not in ANSWERS:
         raise UsageError(f"no outcome {outcome!r}", hint=f"Say {', '.join(ANSWERS)}")
@@ -150,17 +173,17 @@ def answer(
         raise Refused(f"{operator.name} does not hold the role {planned.role}", hint="Ask one who does")
     phase = step.partition("/")[0]
     data: dict[str, Json] = {
-        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "operator": operator.name,
-        "facts": dict(facts or {}), "evidence": evidence, "method": method, "form": form,
+        "phase": phase, "outcome": ANSWERS[outcome].value, "note": note, "facts": dict(facts or {}),
+        "evidence": evidence, "form": form, **_by(operator, method),
     }  # fmt: skip
     event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
-    if phase == Phase.CONTAINMENT:
-        tx.enqueue("respond", {"incident": incident})
+    see_to_it(tx, status, phase, here=here)
     return event
 
 
-def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | None) -> tuple[str, ...]:
+def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | None, method: str = "") -> tuple[str, ...]:
     """Let failed steps run again: one, or all. Returns their keys; raises Refused when there are none."""
+    require(operator, Deed.RETRY)
     status = _open(tx, incident)
     keys = [
         known.key
@@ -172,20 +195,24 @@ def retry(tx: Transaction, incident: str, operator: Operator, *, step: str | Non
     if not keys:
         raise Refused(f"{step or 'no step'} of {status.incident.number} has failed")
     for key in keys:
-        data: dict[str, Json] = {"phase": key.partition("/")[0], "operator": operator.name}
+        data: dict[str, Json] = {"phase": key.partition("/")[0], **_by(operator, method)}
         tx.append(incident, Draft(Kind.STEP_RETRY, _actor(operator), data, key, status.step(key).target))
     tx.enqueue("respond", {"incident": incident})
     return tuple(keys)
 
 
-def note(tx: Transaction, incident: str, operator: Operator, text: str) -> Event:
+def note(tx: Transaction, incident: str, operator: Operator, text: str, *, method: str = "") -> Event:
     """Put a person's words into the record."""
-    data: dict[str, Json] = {"text": text, "operator": operator.name}
+    require(operator, Deed.NOTE)
+    data: dict[str, Json] = {"text": text, **_by(operator, method)}
     return tx.append(incident, Draft(Kind.NOTE, _actor(operator), data))[0]
 
 
-def close(tx: Transaction, incident: str, operator: Operator, reason: str, *, false_positive: bool = False) -> Event:
+def close(
+    tx: Transaction, incident: str, operator: Operator, reason: str, *, false_positive: bool = False, method: str = ""
+) -> Event:
     """Close an incident by hand. Raises Refused while a lease is in force or an undo did not come to its end."""
+    require(operator, Deed.CLOSE)
     status = _open(tx, incident)
     number = status.incident.number
     unfinished = [one.key for one in status.steps.values() if one.state in (State.UNDOING, State.UNDO_FAILED)]
@@ -199,17 +226,19 @@ def close(tx: Transaction, incident: str, operator: Operator, reason: str, *, fa
         raise Refused(
             f"still in force: {held}", hint="Release the hosts first: irflow run release-host --param hosts=..."
         )
-    data: dict[str, Json] = {"reason": reason, "operator": operator.name, "false_positive": false_positive}
+    data: dict[str, Json] = {"reason": reason, "false_positive": false_positive, **_by(operator, method)}
     event = tx.append(incident, Draft(Kind.INCIDENT_CLOSED, _actor(operator), data))[0]
     tx.index_incident(status.incident, closed=True)
     return event
 
 
-def halt(tx: Transaction, operator: Operator, reason: str) -> Event:
+def halt(tx: Transaction, operator: Operator, reason: str, *, method: str = "") -> Event:
     """Stop all automation: nothing new begins anywhere until somebody resumes."""
-    return tx.append(SYSTEM, Draft(Kind.HALTED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]
+    require(operator, Deed.HALT)
+    return tx.append(SYSTEM, Draft(Kind.HALTED, _actor(operator), {"reason": reason, **_by(operator, method)}))[0]
 
 
-def resume(tx: Transaction, operator: Operator, reason: str) -> Event:
+def resume(tx: Transaction, operator: Operator, reason: str, *, method: str = "") -> Event:
     """Lift the halt."""
-    return tx.append(SYSTEM, Draft(Kind.RESUMED, _actor(operator), {"reason": reason, "operator": operator.name}))[0]
+    require(operator, Deed.RESUME)
+    return tx.append(SYSTEM, Draft(Kind.RESUMED, _actor(operator), {"reason": reason, **_by(operator, method)}))[0]

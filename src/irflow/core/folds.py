@@ -163,6 +163,12 @@ def _leave_out(step: StepStatus, why: str, at: datetime) -> None:
     step.outcome = {**step.outcome, "outcome": State.SKIPPED.value, "detail": why}
 
 
+def _shown(status: IncidentStatus, event: Event) -> None:
+    question, flow_run = event.data["question"], event.data["flow_run"]
+    status.shown[question] = flow_run
+    _phase(status, event.data["phase"]).forms[flow_run] = question
+
+
 def _rejected(status: IncidentStatus, event: Event) -> None:
     status.rejected.setdefault(event.data["question"], []).append(event.data["reason"])
 
@@ -312,7 +318,7 @@ FOLDS: dict[str, Callable[[IncidentStatus, Event], None]] = {
     Kind.MANUAL_ANSWERED: _manual,
     Kind.STEP_DECIDED: _decided,
     Kind.ANSWER_REJECTED: _rejected,
-    Kind.FORM_SHOWN: lambda status, event: status.shown.update({event.data["question"]: event.data["flow_run"]}),
+    Kind.FORM_SHOWN: _shown,
     Kind.PERSON_REMINDED: lambda status, event: status.reminded.add((event.data["question"], event.data["share"])),
     Kind.STEP_INTENT: _intent,
     Kind.STEP_OUTCOME: _outcome,

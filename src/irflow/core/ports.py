@@ -300,10 +300,22 @@ class Channel(Protocol):
 
 
 class FlowStarter(Protocol):
-    """Asks the executor of phases for a run."""
+    """Asks the executor of phases for runs."""
 
-    def start(self, incident: Incident, phase: str, *, key: str) -> str:
-        """Create one flow run for a phase; the same key never creates two. Returns its id. Raises ServiceMissing."""
+    def start(self, incident: Incident, phase: str, *, key: str, forms: Sequence[str] = ()) -> str:
+        """Have a run of a phase: one of `forms` goes on if it is suspended, else one is created.
+
+        key: the same one never creates two. forms: ids of runs that showed a form. Returns the id of the run that
+        works now. Raises ServiceMissing.
+        """
+        ...
+
+    def run_state(self, run_id: str) -> str:
+        """Where a run stands, in Prefect's words (`RUNNING`, `PAUSED`, `GONE` ...): a hint. Raises ServiceMissing."""
+        ...
+
+    def go_on(self, run_id: str) -> bool:
+        """Have a suspended run look at the journal again. False when it was not suspended. Raises ServiceMissing."""
         ...
 
 

@@ -62,7 +62,7 @@ class CodeIdentities:
     def prove(self, name: str, code: str, *, for_: str = "") -> Operator:
         """See core.identity.Identities. What is wrong is never said more exactly than that the code is not good."""
         operator = self._holders.get(name)
-        attempt = _Attempt(operator.name if operator else NOBODY, *self._compared(operator, code), for_)
+        attempt = _Attempt(operator.name if operator else NOBODY, *self._compared(operator, code), for_[:200])
         verdict = self._judged(attempt)
         if operator is not None and verdict is Verdict.GOOD:
             return operator

@@ -39,6 +39,8 @@ class Parameter(Noun):
 
 RESERVED = ("outcome", "decision", "note", "evidence", "operator", "code")
 """What every form asks; no field of a manual step may bear such a name."""
+START_FIELDS = ("mode", "reason", "incident", "operator", "code")
+"""What every form that starts something asks; no parameter of a runbook may bear such a name."""
 PLAIN_TYPES = frozenset(ParameterType) - {ParameterType.HOSTS, ParameterType.HOST}
 """What a person can write into a field of a manual step: what needs no inventory to be checked."""
 
@@ -95,6 +97,8 @@ class Runbook(Noun):
 
     @model_validator(mode="after")
     def _unique_ids(self) -> Runbook:
+        if taken := [name for name in self.parameters if name in START_FIELDS]:
+            raise ValueError(f"parameter {taken[0]!r}: the form that starts a runbook asks {', '.join(START_FIELDS)}")
         seen: set[str] = set()
         for step in self.steps:
             if step.id in seen:

@@ -82,7 +82,7 @@ class PhaseStatus:
 
     waits: closed intervals during which only a person could go on. stale: a target was added after the plan was made.
     fruitless: runs requested since something last happened in it. ended_seq: sequence number of its end.
-    aborted_by: the operator who had it end early.
+    aborted_by: the operator who had it end early. forms: flow runs in Prefect that showed a form -> the last question.
     """
 
     phase: str
@@ -99,6 +99,7 @@ class PhaseStatus:
     escalated: bool = False
     ended_seq: int = 0
     aborted_by: str = ""
+    forms: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from irflow.core.errors import (
     OutcomeUnknown,
     Refused,
 )
+from irflow.core.identity import Deed, require
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.planner import COMMANDER, Catalog
@@ -83,8 +84,9 @@ def request(
     """Agree to exactly the undo that was shown; once enough people have, steps that were not begun are dropped.
 
     seen: what the person saw. held: see plan_undo. Raises Refused when it has changed since, when the person is no
-    incident commander or has agreed already.
+    incident commander, may not undo, or has agreed already.
     """
+    require(operator, Deed.UNDO)
     status = fold(tx.events(seen.incident))
     plan = plan_undo(status, engine.catalog.actions, engine.catalog.inventory, step=step, held=held)
     if plan.digest != seen.digest:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from irflow.core.approvals import Operator
 from irflow.core.errors import Refused
 from irflow.core.guards import refuse_address
+from irflow.core.identity import Deed, require
 from irflow.core.inventory import Inventory
 from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
@@ -70,11 +71,14 @@ def _address(text: str) -> str:
     return _address(str(mapped)) if mapped else str(first)
 
 
-def add_targets(tx: Transaction, incident: str, operator: Operator, targets: Targets, reason: str = "") -> Targets:
+def add_targets(
+    tx: Transaction, incident: str, operator: Operator, targets: Targets, reason: str = "", *, method: str = ""
+) -> Targets:
     """Add what the incident does not have yet; plans become outdated, and approvals of them are void.
 
     targets: as `checked` gave them. Returns what was new. Raises Refused when nothing is, or the incident is closed.
     """
+    require(operator, Deed.ADD_TARGETS)
     status = fold(tx.events(incident))
     one = status.incident
     if not status.open:
@@ -87,6 +91,7 @@ def add_targets(tx: Transaction, incident: str, operator: Operator, targets: Tar
     if not new:
         raise Refused(f"{one.number} has all of these already", hint=f"See irflow incidents show {one.number}")
     data: dict[str, Json] = {**new.to_data(), "operator": operator.name, "reason": reason}
+    data |= {"method": method} if method else {}
     tx.append(incident, Draft(Kind.HOST_ADDED, f"operator:{operator.name}", data))
     tx.index_incident(fold(tx.events(incident)).incident, closed=False)
     tx.enqueue("respond", {"incident": incident})

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from irflow.drill.scenarios import names
 from irflow.flows.plain import plain
 from irflow.supervisor.child import die_with_parent
 
@@ -24,15 +25,23 @@ MOST_S = 900.0
 """A drill takes less than a minute; one that hangs is ended, with all that it started."""
 GRACE_S = 20.0
 
-Hosts = Annotated[int, Field(ge=1, le=50, title="Hosts", description="How many lab hosts are attacked.")]
+Scenario = Annotated[
+    str, Field(title="Scenario", description="Which attack is staged.", json_schema_extra={"enum": list(names())})
+]
+Hosts = Annotated[
+    int, Field(ge=0, le=50, title="Hosts", description="How many lab hosts are attacked; 0: as few as it takes.")
+]
 
 
 @flow(name="drill", retries=0, persist_result=False)
-def drill(hosts: Hosts = 1) -> State[Any]:
+def drill(scenario: Scenario = "compromised-host", hosts: Hosts = 0) -> State[Any]:
     """Attack lab hosts on this machine, contain them, bring them back, and score it."""
+    if scenario not in names():  # Prefect has checked it, if it was asked to
+        return Failed(message=plain(f"no scenario {scenario!r}; there is {', '.join(names())}"))
     with tempfile.TemporaryDirectory(prefix="irflow-drill-flow-") as folder:
         card = Path(folder) / "scorecard.json"
-        code, last = run_command(["drill", "compromised-host", "--hosts", str(hosts), "--json", str(card)], MOST_S)
+        many = ["--hosts", str(hosts)] if hosts else []
+        code, last = run_command(["drill", scenario, *many, "--json", str(card)], MOST_S)
         found = json.loads(card.read_text()) if card.exists() else {}
     checks = [
         {name: plain(one.get(name)) for name in ("name", "before", "after", "passed")}

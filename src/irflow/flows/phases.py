@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx
 from prefect import flow, runtime
@@ -23,9 +24,10 @@ from irflow.core.playbook import Phase
 from irflow.core.status import State as StepState
 from irflow.flows.artifacts import publish
 from irflow.flows.executor import MOST_THREADS, PrefectExecutor
+from irflow.flows.forms import Forms
 from irflow.flows.installation import configuration
 from irflow.flows.plain import plain
-from irflow.wiring import open_runtime
+from irflow.wiring import Runtime, open_runtime
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,10 @@ MOST_NAMED = 5
 """Open items named in a state's message; the artifacts have them all."""
 
 
+MOST_ROUNDS = 3
+"""A question may be answered between looking and asking; then the run goes on at once, at most so often."""
+
+
 def _runner() -> Any:  # Prefect's own annotations do not fit together here
     return ThreadPoolTaskRunner(max_workers=MOST_THREADS)
 
@@ -53,14 +59,27 @@ def run_phase(incident: str, phase: str) -> State[Any]:
             if found is None:
                 raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
             _name_run(found, phase)
-            with PrefectExecutor(found.id) as executor:
-                run_id = f"{runtime.flow_run.id or 'direct'}/{ULID()}"
-                result = execute(wired.engine, found.id, phase, executor, run_id=run_id, kind="prefect")
-            publish(found, wired.engine.status(found.id).plan(phase), result)
-            return final_state(result)
+            return _run(wired, found, phase)
     except IrflowError as error:
         log.error("%s", error)
         return Failed(message=plain(error))
+
+
+def _run(wired: Runtime, incident: Incident, phase: str) -> State[Any]:
+    """As far as it goes; then the run is suspended with a form, for as long as people take."""
+    flow_run = runtime.flow_run.id
+    forms = Forms(wired, incident, UUID(flow_run)) if flow_run else None
+    if forms is not None:
+        forms.take_answers()
+    for _ in range(MOST_ROUNDS):
+        with PrefectExecutor(incident.id) as executor:
+            run_id = f"{flow_run or 'direct'}/{ULID()}"
+            result = execute(wired.engine, incident.id, phase, executor, run_id=run_id, kind="prefect")
+        publish(incident, wired.engine.status(incident.id).plan(phase), result)
+        if result.state != "awaiting_approval" or forms is None:
+            break
+        forms.ask(phase)  # returns only where nothing waits any more, or Prefect lets nothing wait
+    return final_state(result)
 
 
 def final_state(result: PhaseResult) -> State[Any]:

@@ -17,6 +17,7 @@ from prefect.states import Failed
 
 from irflow.core.playbook import Phase
 from irflow.flows.installation import configuration
+from irflow.flows.names import PLAYBOOKS, RUNBOOKS
 from irflow.flows.plain import plain
 from irflow.flows.shipped import FLOWS
 
@@ -53,6 +54,8 @@ def _run(flow_run_id: UUID, name: str) -> None:
             log.error("%s: %s", flow_run_id, message)
             client.set_flow_run_state(flow_run_id, Failed(message=message), force=True)
             return
+    # Their forms differ from YAML to YAML: as one dictionary, and what is in it is for the flow to check.
+    parameters = {"form": flow_run.parameters} if name in (RUNBOOKS, PLAYBOOKS) else None
     # Not "result": the state may have come from the API, and its data would be unpickled.
-    run: Any = run_flow(flow, flow_run=flow_run, return_type="state")
+    run: Any = run_flow(flow, flow_run=flow_run, parameters=parameters, return_type="state")
     log.info("%s: %s", flow_run.name, run)

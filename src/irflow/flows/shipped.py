@@ -10,7 +10,8 @@ from prefect import Flow
 
 from irflow.flows.drill import drill
 from irflow.flows.phases import containment, detection, lessons_learned, recovery, runbook
+from irflow.flows.started import playbooks, runbooks
 
 FLOWS: Mapping[str, Flow[Any, Any]] = MappingProxyType(
-    {one.name: one for one in (detection, containment, recovery, lessons_learned, runbook, drill)}
+    {one.name: one for one in (detection, containment, recovery, lessons_learned, runbook, drill, runbooks, playbooks)}
 )

@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0
 """irflow's own requests wake the worker; only those from Prefect's UI and schedules wait for this."""
 SYNC_S = 15.0
+FILES_S = 5.0
+"""How often it is looked whether the files have changed that deployments are made from."""
 RETRY_S = 1.0
-REGISTER_TRIES = 20
 PREFECT_WITHIN_S = 120.0
 READY_FILE = "worker.ready"
 
@@ -128,13 +129,13 @@ class _Service:
 
     async def _work(self, forks: Forks, ready: asyncio.Event) -> None:
         from irflow.flows.names import POOL
+        from irflow.flows.registration import Registration
         from irflow.flows.worker_type import IrflowWorker
 
         await ready.wait()
         await _prefect_is_up(self._settings)
-        changed = await _registered(self._settings)
-        if changed:
-            log.info("registered %s", ", ".join(changed))
+        registration = Registration(self._settings)
+        await registration.register()
         name = f"irflow {socket.gethostname()} {os.getpid()}"
         async with IrflowWorker(work_pool_name=POOL, name=name, prefetch_seconds=1) as worker:
             worker.forks = forks
@@ -145,6 +146,7 @@ class _Service:
             await asyncio.gather(
                 _often("asking for flow runs", worker.get_and_submit_flow_runs, self._poll_s, self._woken),
                 _often("telling Prefect that this worker lives", worker.sync_with_backend, SYNC_S, asyncio.Event()),
+                _often("registering what has changed", registration.look, FILES_S, asyncio.Event()),
             )
 
 
@@ -164,35 +166,6 @@ async def _often(what: str, work: Callable[[], Awaitable[object]], every_s: floa
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(woken.wait(), max(every_s, RETRY_S) if away else every_s)
         woken.clear()
-
-
-async def _registered(settings: Settings) -> list[str]:
-    """Make the work pool and the deployments. Returns what was changed.
-
-    Raises ServiceMissing when Prefect goes on refusing: its SQLite answers 503 while somebody else writes.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
-
-    from irflow.flows.deployments import register
-    from irflow.flows.lost import report_lost
-
-    for left in reversed(range(REGISTER_TRIES)):
-        try:
-            async with get_client() as client:
-                for name in await report_lost(client):
-                    log.warning("%s: its process ended together with an earlier worker", name)
-                return await register(client, settings)
-        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-            status = getattr(getattr(error, "response", None), "status_code", 0)
-            if not left or 400 <= status < 500:
-                raise ServiceMissing(
-                    f"Prefect takes no deployments ({status or type(error).__name__})", where=settings.prefect_api,
-                    hint=f"Look into {settings.logs / 'prefect.log'}",
-                ) from error  # fmt: skip
-            log.warning("Prefect answered %s to the deployments; trying again", status or type(error).__name__)
-        await asyncio.sleep(RETRY_S)
-    return []
 
 
 async def _prefect_is_up(settings: Settings) -> None:

@@ -12,9 +12,11 @@ from irflow.core.engine import Engine
 from irflow.core.errors import IrflowError
 from irflow.core.ports import Channel, FlowStarter
 from irflow.responder.first_response import FirstResponse
+from irflow.responder.forms import FormKeeper
 from irflow.responder.leases import LeaseKeeper
 from irflow.responder.outbox import Outbox
 from irflow.responder.reconcile import reconcile
+from irflow.responder.reminders import remind
 from irflow.responder.unanswered import watch_questions
 from irflow.responder.watch import anchor, watch_clocks
 
@@ -32,6 +34,7 @@ class Responder:
         self._first = FirstResponse(engine)
         self._outbox = Outbox(engine, self._first, starter, channel, respond=settings.responder.first_response)
         self._leases = LeaseKeeper(engine)
+        self._forms = FormKeeper(engine, starter)
         self._signed: dict[str, int] = {}
         self._not_joined: set[str] = set()
         self._stop = threading.Event()
@@ -52,6 +55,7 @@ class Responder:
             socket_.close()
             self._outbox.close()
             self._leases.close()
+            self._forms.close()
             self._first.close()
 
     def stop(self) -> None:
@@ -66,8 +70,11 @@ class Responder:
             if store.lead("reconciler", self._engine.owner, ttl_s=LEADER_TTL_S):
                 join_all(self._settings, store, self._engine.actor, given_up=self._not_joined)
                 halted = store.halted() is not None
-                for incident, _ in store.incidents(closed=False, limit=1000):
-                    self._tend(incident.id, halted=halted)
+                open_ones = [incident.id for incident, _ in store.incidents(closed=False, limit=1000)]
+                for incident in open_ones:
+                    self._tend(incident, halted=halted)
+                if not halted:
+                    self._forms.keep(open_ones)
                 self._outbox.take()
         except IrflowError as error:
             log.error("%s", error)
@@ -85,6 +92,7 @@ class Responder:
                 return
             reconcile(self._engine, self._settings.responder, incident)
             watch_questions(self._engine, incident)
+            remind(self._engine, incident)
             watch_clocks(self._engine, incident)
             anchor(self._engine, incident, self._signed)
         except IrflowError as error:

@@ -82,8 +82,10 @@ class Outbox:
         if self._starter is None:
             return
         status = self._engine.status(item.payload["incident"])
+        phase = status.phases.get(item.payload["phase"])
         if status.open:
-            self._starter.start(status.incident, item.payload["phase"], key=item.payload["key"])
+            forms = tuple(phase.forms) if phase else ()
+            self._starter.start(status.incident, item.payload["phase"], key=item.payload["key"], forms=forms)
         self._engine.ports.store.done(item.id)
 
     def _notify(self, item: OutboxItem) -> None:

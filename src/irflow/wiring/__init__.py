@@ -93,7 +93,7 @@ def load(home: Path) -> Configuration:
         actions = Registry(sabotaged(action, settings.sabotage) for action in actions.all())
     inventory = read(lambda: load_inventory(home / "inventory.yaml"), Inventory())
     inventory = mark_own(inventory, (settings.journal_url, settings.prefect_url))
-    operators = read(lambda: _operators(home), no_operators)
+    operators = read(lambda: load_operators(home / "operators.yaml"), no_operators)
     sources = read(lambda: _sources(home), no_sources)
     expressions = SandboxExpressions()
     none = LoadedCatalog({}, {}, actions, inventory, expressions, {})
@@ -139,12 +139,6 @@ def _secrets(home: Path, inventory: Inventory) -> SecretInventory:
     return load_secrets(path, targets.kinds(), engines.kinds(), inventory)
 
 
-def _operators(home: Path) -> tuple[Operator, ...]:
-    """Who may decide, with `file:` references made absolute, from home."""
-    found = load_operators(home / "operators.yaml")
-    return tuple(one.model_copy(update={"totp": _absolute(one.totp, home)}) for one in found)
-
-
 def _sources(home: Path) -> tuple[Source, ...]:
     path = home / "sources.yaml"
     found = load_named(path, "sources", Source).values() if path.exists() else ()
@@ -153,12 +147,8 @@ def _sources(home: Path) -> tuple[Source, ...]:
 
 def _at_home(source: Source, home: Path) -> Source:
     """The source with relative `file:` references made absolute, from home."""
-    return source.model_copy(update={"keys": tuple(_absolute(key, home) for key in source.keys)})
-
-
-def _absolute(reference: str, home: Path) -> str:
-    """The reference, a relative `file:` one made absolute from home."""
-    return f"file:{home / reference.removeprefix('file:')}" if reference.startswith("file:") else reference
+    keys = tuple(f"file:{home / key.removeprefix('file:')}" if key.startswith("file:") else key for key in source.keys)
+    return source.model_copy(update={"keys": keys})
 
 
 def documents(home: Path) -> TemplateDocuments:

@@ -84,8 +84,24 @@ def _imported(
 
 
 def load_operators(path: Path) -> tuple[Operator, ...]:
-    """Read `operators: {NAME: {login, roles, email}}`; login is NAME unless given. Raises ConfigurationErrors."""
-    return tuple(load_named(path, "operators", Operator, defaults=lambda name: {"login": name}).values())
+    """Read `operators: {NAME: {login, roles, email, access, totp}}`; login is NAME unless given.
+
+    `file:` keys are relative to the file's folder. Raises ConfigurationErrors, also when two have one key for codes:
+    each could then pass for the other.
+    """
+    found = load_named(path, "operators", Operator, defaults=lambda name: {"login": name})
+    holder: dict[str, str] = {}
+    shared = [
+        read_yaml(path).error(f"totp: {other!r} has this key already", "operators", one.name, "totp")
+        for one in found.values()
+        if one.totp and (other := holder.setdefault(one.totp, one.name)) != one.name
+    ]
+    if shared:
+        raise ConfigurationErrors(shared)
+    return tuple(
+        one.model_copy(update={"totp": _file_from(one.totp, path.parent)}) if one.totp.startswith("file:") else one
+        for one in found.values()
+    )
 
 
 def load_named(
@@ -150,12 +166,17 @@ def _groups(
     return found
 
 
+def _file_from(reference: str, folder: Path) -> str:
+    """A `file:` reference, made absolute from a folder."""
+    return f"file:{folder.absolute() / Path(reference.removeprefix('file:')).expanduser()}"
+
+
 def _absolute(given: dict[str, Json], folder: Path) -> dict[str, Json]:
     """Relative paths made absolute, from the inventory's folder."""
     changed = dict(given)
     key, certificate = given.get("key"), given.get("certificate")
     if isinstance(key, str) and key.startswith("file:"):
-        changed["key"] = f"file:{folder.absolute() / Path(key.removeprefix('file:')).expanduser()}"
+        changed["key"] = _file_from(key, folder)
     if isinstance(certificate, str) and not certificate.startswith(SIGNED):
         changed["certificate"] = str(folder.absolute() / Path(certificate).expanduser())
     return changed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
 from keyring.backend import KeyringBackend
-from keyring.errors import KeyringError
+from keyring.errors import KeyringError, PasswordDeleteError
 
 from irflow.adapters.keyring.encrypted_file import EncryptedFileKeyring
 from irflow.core.errors import ConfigurationError, IrflowError, ServiceMissing
@@ -62,9 +62,7 @@ class KeyringSecrets:
 
     def resolve(self, ref: SecretRef) -> SecretValue:
         """The value. Raises ConfigurationError when there is no such entry, ServiceMissing when it cannot be read."""
-        service, _, user = ref.path.rpartition("/")
-        if not service or not user:
-            raise ConfigurationError("not the form of a keyring's entry", where=str(ref), hint="keyring:SERVICE/USER")
+        service, user = _parts(ref)
         with named(str(ref)):
             found = self._backend.get_password(service, user)
         if found is None:
@@ -72,6 +70,28 @@ class KeyringSecrets:
                 "the keyring has no such entry", where=str(ref), hint=f"Put it there: keyring set {service} {user}"
             )
         return SecretValue(found.encode())
+
+    def holds(self, ref: SecretRef) -> bool:
+        """Whether there is such an entry. Raises ServiceMissing when that cannot be read."""
+        with named(str(ref)):
+            return self._backend.get_password(*_parts(ref)) is not None
+
+    def put(self, ref: SecretRef, value: SecretValue) -> None:
+        """Make or replace an entry. Raises ServiceMissing when it cannot be written."""
+        with named(str(ref)):
+            self._backend.set_password(*_parts(ref), value.reveal().decode())
+
+    def forget(self, ref: SecretRef) -> None:
+        """Delete an entry, if there is one. Raises ServiceMissing when it cannot be."""
+        with named(str(ref)), suppress(PasswordDeleteError):
+            self._backend.delete_password(*_parts(ref))
+
+
+def _parts(ref: SecretRef) -> tuple[str, str]:
+    service, _, user = ref.path.rpartition("/")
+    if not service or not user:
+        raise ConfigurationError("not the form of a keyring's entry", where=str(ref), hint="keyring:SERVICE/USER")
+    return service, user
 
 
 def _missing(where: str, error: Exception) -> ServiceMissing:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from irflow.core.errors import UsageError
-from irflow.drill.scenario import Scenario
+
+if TYPE_CHECKING:
+    from irflow.drill.scenario import Scenario
+
+
+def names() -> tuple[str, ...]:
+    """All names, without loading a scenario and the lab with it: a file is named after the one in it."""
+    return tuple(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 def load() -> dict[str, Scenario]:
     """All scenarios by name. Raises TypeError naming a file without one, ValueError for a name used twice."""
+    from irflow.drill.scenario import Scenario
+
     found: dict[str, Scenario] = {}
     for module in pkgutil.iter_modules(__path__):
         scenario = getattr(import_module(f"{__name__}.{module.name}"), "SCENARIO", None)

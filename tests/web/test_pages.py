@@ -52,7 +52,7 @@ def test_a_question_says_all_that_one_has_to_know(at: Site, asked: Scene) -> Non
     approval = visitor.get(asked.form_url(Ask.APPROVAL)).text
     for text in (
         "Isolate, keeping the responder&#39;s own way in", "web-1", "web-2", "lease", "8 h",  # what, where, how
-        "Can be undone, and that is proved", "irflow undo IR-2026-0001",  # the way back
+        "isolation in force on web-2", "Can be undone, and that is proved", "irflow undo IR-2026-0001",  # the way back
         "two people must agree", "playbook system-compromise, runbook isolate-host",  # why, who asks
         "11 min 00 s left", "0 of 2 people", "incident commander", "ben",  # until when, who
         "db-1: it is protected", "Sockets and processes, before the cut",  # the rest of the plan

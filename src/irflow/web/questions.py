@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from irflow.core import decisions
 from irflow.core.action import Registry
 from irflow.core.approvals import Operator
+from irflow.core.briefing import MEANING, briefing
 from irflow.core.clocks import Clock, clocks
 from irflow.core.errors import ConfigurationError, Refused
-from irflow.core.identity import Deed, require
+from irflow.core.identity import Deed, allows, require
 from irflow.core.mode import Mode
 from irflow.core.model import Json
 from irflow.core.plan import Plan, PlanStep
@@ -25,30 +25,19 @@ _SECONDS = ("lease", "deadman", "timeout")
 """Parameters of actions that are seconds."""
 _FLOW_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_MEANS: dict[tuple[Ask, Choice], tuple[str, str]] = {
-    (Ask.APPROVAL, Choice.PROCEED): ("Yes, do this", "What is shown here runs as soon as enough people have said yes."),
-    (Ask.APPROVAL, Choice.ABORT): ("No, leave it", "Nothing of what waits is done; your no goes on record."),
-    (Ask.STEP, Choice.PROCEED): ("Go on", "This step is done now, exactly as shown."),
-    (Ask.STEP, Choice.SKIP): ("Leave it out", "This step is not done; the next one is asked."),
-    (Ask.STEP, Choice.REPEAT): ("The step before once more", "It runs again, then this is asked again."),
-    (Ask.STEP, Choice.ABORT): ("Stop this phase", "Neither this step nor any after it is done."),
-    (Ask.FAILED, Choice.REPEAT): ("Try it again", "The target is looked at first; what is done already stays."),
-    (Ask.FAILED, Choice.SKIP): ("Go on without it", "It stays on record as failed; the next step is asked."),
-    (Ask.FAILED, Choice.ABORT): ("Stop this phase", "Neither this step nor any after it is done."),
-    (Ask.MANUAL, Choice.DONE): ("It is done", "You did it, and it went well."),
-    (Ask.MANUAL, Choice.FAILED): ("It did not work", "You tried; it stays visible as failed."),
-    (Ask.MANUAL, Choice.SKIPPED): ("Not needed", "Nobody does it; say why in the note."),
-    (Ask.MANUAL, Choice.REPEAT): ("The step before once more", "It runs again, then this is asked again."),
-    (Ask.MANUAL, Choice.ABORT): ("Stop this phase", "Neither this step nor any after it is done."),
-}
+_LABEL: dict[Choice, str] = {
+    Choice.PROCEED: "Go on", Choice.SKIP: "Leave it out", Choice.REPEAT: "Once more", Choice.ABORT: "Stop here",
+    Choice.DONE: "It is done", Choice.FAILED: "It did not work", Choice.SKIPPED: "Not needed",
+}  # fmt: skip
+_LABEL_OF_PLAN = {Choice.PROCEED: "Yes, do this", Choice.ABORT: "No, leave it"}
+_DECIDES = (Choice.PROCEED, Choice.SKIP, Choice.REPEAT, Choice.ABORT)
+"""What says how a plan goes on, and so takes as much access as an approval."""
 
 
 def may_never(operator: Operator, asked: Question) -> str:
     """Why an operator's access does not reach as far as an answer, whatever their roles; empty when it does."""
     try:
-        require(operator, Deed.APPROVE if asked.ask is Ask.APPROVAL else Deed.ANSWER)
-        if asked.ask in (Ask.STEP, Ask.FAILED):
-            decisions.may_decide(operator)
+        require(operator, Deed.ANSWER if asked.ask is Ask.MANUAL else Deed.APPROVE)
     except Refused as error:
         return str(error)
     return ""
@@ -88,10 +77,13 @@ def in_full(
     steps = [step for step in plan.steps if asked.ask is Ask.APPROVAL or step.key in waiting] if plan else []
     steps.sort(key=lambda step: step.key not in waiting)
     run = status.shown.get(asked.id, "")
+    expected, meanings = _told(asked, status, actions, now)
+    decides = allows(operator.access, Deed.APPROVE)
     return {
         **in_short(status, asked, operator, now),
         "ask": asked.ask.value, "digest": asked.digest, "people": asked.people, "said": list(asked.said),
-        "missing": max(0, asked.people - len(asked.said)), "why": list(asked.why), "would": list(asked.would),
+        "missing": max(0, asked.people - len(asked.said)), "why": list(asked.why),
+        "expected": expected, "would": bool(asked.would),
         "again": list(asked.again), "rejected": list(asked.rejected),
         "steps": _steps(steps[:MOST_STEPS], waiting, actions, status.incident.number),
         "more_steps": max(0, len(steps) - MOST_STEPS), "count": len(asked.steps),
@@ -99,7 +91,7 @@ def in_full(
         "asked_by": _asked_by(plan, asked), "why_not": why_not(operator, asked),
         "who_can": [one.name for one in operators if not why_not(one, asked)],
         "prefect": f"{prefect_ui}/runs/flow-run/{run}" if prefect_ui and _FLOW_RUN.fullmatch(run) else "",
-        "choices": [_choice(asked, one) for one in asked.choices],
+        "choices": [_choice(asked, *one) for one in meanings if one[0] not in _DECIDES or decides],
         "fields": [_field(*one) for one in asked.fields.items()],
         "manual": asked.step.manual or "" if asked.ask is Ask.MANUAL else "",
         "failed": _failure(status, asked) if asked.ask is Ask.FAILED else "",
@@ -127,11 +119,20 @@ def _plain(role: str) -> str:
     return role.replace("_", " ")
 
 
-def _choice(asked: Question, choice: Choice) -> dict[str, Json]:
-    label, means = _MEANS[asked.ask, choice]
-    if choice is Choice.REPEAT and asked.again:
-        means = f"{', '.join(asked.again)}: {means[0].lower()}{means[1:]}"
-    return {"value": choice.value, "label": label, "means": means}
+def _told(
+    asked: Question, status: IncidentStatus, actions: Registry, now: datetime
+) -> tuple[list[str], list[tuple[Choice, str]]]:
+    """(what is expected of it, each answer with what it does), as the form and the terminal tell it."""
+    try:
+        told = briefing(asked, status, actions, now)
+    except ConfigurationError:  # an action that this machine does not have: what was seen is all there is to tell
+        return list(asked.would), [(one, MEANING[one]) for one in asked.choices]
+    return list(told.expected) if asked.ask is not Ask.MANUAL else [], list(told.choices)
+
+
+def _choice(asked: Question, choice: Choice, means: str) -> dict[str, Json]:
+    label = _LABEL_OF_PLAN.get(choice) if asked.ask is Ask.APPROVAL else None
+    return {"value": choice.value, "label": label or _LABEL[choice], "means": means[:1].upper() + means[1:]}
 
 
 def _field(name: str, parameter: Parameter) -> dict[str, Json]:

@@ -231,6 +231,17 @@ def test_an_operator_who_is_removed_is_out_without_a_restart(at: PageSite, brows
     here.context.close()
 
 
+def test_behind_a_tls_proxy_the_page_goes_to_other_machines_and_without_tls_it_does_not(at: PageSite) -> None:
+    sent = {"host": "irflow.example.com", "x-forwarded-for": "192.0.2.9", "origin": "https://irflow.example.com"}
+    with httpx.Client(base_url=at.url, trust_env=False) as client:
+        plain = client.post("/login", data={"token": at.token("dee")}, headers=sent)
+        tls = client.post("/login", data={"token": at.token("dee")}, headers={**sent, "x-forwarded-proto": "https"})
+    assert plain.status_code == 403
+    assert tls.status_code == 303
+    assert tls.headers["set-cookie"].startswith("__Host-irflow-page=")
+    assert "; Secure" in tls.headers["set-cookie"]
+
+
 def test_only_so_many_listen_at_once_and_the_others_are_told(at: PageSite) -> None:
     with httpx.Client(base_url=at.url, trust_env=False, timeout=20, limits=httpx.Limits(max_connections=200)) as client:
         client.post("/login", data={"token": at.token("dee")})

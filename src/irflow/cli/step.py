@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -152,17 +153,11 @@ def walk(
             answer = _prompted(asked)
             person = identify(config, store, who, code, f"step {status.incident.number}")
             given = asked.id
-            store.transact(
-                lambda tx: give(
-                    tx,
-                    incident,
-                    person.operator,
-                    given,
-                    answer,
-                    method=person.method,
-                    here=phase is not None,  # noqa: B023
-                )
-            )
+            work = partial(
+                give, incident=incident, operator=person.operator, id_=given, answer=answer, method=person.method,
+                here=phase is not None,
+            )  # fmt: skip
+            store.transact(work)
         except (Refused, UsageError) as error:
             progress(f"not taken: {error}")
         else:

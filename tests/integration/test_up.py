@@ -90,7 +90,7 @@ def test_a_second_one_is_refused_with_the_pid_of_the_first(up: Up) -> None:
 
 def test_a_part_that_dies_comes_back(up: Up) -> None:
     psutil.Process(up.pid("web")).kill()
-    health = up.url("status") + "health"
+    health = up.url("page") + "health"
 
     def answers() -> bool:
         try:

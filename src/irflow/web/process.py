@@ -56,5 +56,5 @@ def board_of(config: Configuration, store: Store, clock: Clock) -> Board:
     )  # fmt: skip
     return Board(
         store, clock, door, page_templates(), document_store(settings), config.catalog.actions,
-        lambda: settings.prefect_api.removesuffix("/api"), waker(settings),
+        lambda: settings.prefect_pages, waker(settings),
     )  # fmt: skip

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(300)
 
 FIRST, SECOND = "first-responder", "second-responder"
 WAIT_S = 40.0
-SHOTS = os.environ.get("IRFLOW_SHOTS", "")
+SHOTS = os.environ.get("PICTURES", "")
 """A folder into which the pictures of docs/operations.md are taken."""
 
 

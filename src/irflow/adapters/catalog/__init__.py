@@ -5,10 +5,12 @@ from irflow.adapters.catalog.model import load_yaml
 from irflow.adapters.catalog.named import load_inventory, load_named, load_operators
 from irflow.adapters.catalog.rehearsal import Rehearsal, dry_plan
 from irflow.adapters.catalog.settings import load_settings
+from irflow.adapters.catalog.watched import WatchedOperators
 
 __all__ = [
     "LoadedCatalog",
     "Rehearsal",
+    "WatchedOperators",
     "dry_plan",
     "load_catalog",
     "load_inventory",

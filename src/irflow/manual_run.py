@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from irflow.core.orders import Report
 from irflow.core.phase import PhaseResult, execute, record_plan
 from irflow.core.plan import Plan
 from irflow.core.planner import plan_runbook
-from irflow.core.ports import Store, Transaction
+from irflow.core.ports import Run, Store, Transaction
 from irflow.core.severity import Severity
 from irflow.core.status import IncidentStatus, State, fold
 from irflow.intake import standard
@@ -213,6 +214,19 @@ def run_here(wired: Runtime, incident: Incident, plan: Plan) -> RunResult:
     with ThreadExecutor() as executor:
         result = execute(wired.engine, incident.id, plan.phase, executor, run_id=str(ULID()), kind="threads")
     return RunResult(result.phase, result.state, result.steps)
+
+
+@contextmanager
+def at_terminal(wired: Runtime, incident: Incident, plan: Plan) -> Iterator[None]:
+    """While it is open somebody goes through the run at a terminal; its heart beats with that of the process."""
+    engine, id_ = wired.engine, f"terminal/{ULID()}"
+    now = engine.ports.clock.now()
+    run = Run(id_, incident.id, plan.phase, "terminal", engine.owner, now, now, None)
+    wired.store.transact(lambda tx: tx.begin_run(run))
+    try:
+        yield
+    finally:
+        wired.store.transact(lambda tx: tx.end_run(id_))
 
 
 def accept_file(wired: Runtime, operator: Operator, path: Path) -> Json:

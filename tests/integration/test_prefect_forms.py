@@ -178,3 +178,19 @@ def test_a_plan_is_approved_or_refused_in_a_form_too(prefect_site: PrefectSite) 
     assert site.ended(run["id"])["state"]["message"] == "containment has ended"
     (given,) = site.status(incident).approvals
     assert (given.operator, given.method) == (who, "totp")
+
+
+def test_twenty_runs_wait_at_once_and_each_goes_on_with_its_own_answer(prefect_site: PrefectSite) -> None:
+    site, count = prefect_site, 20
+    incidents = [site.incident("guided", "a", mode=Mode.STEP) for _ in range(count)]
+    started = [site.start(one) for one in incidents]
+    runs = [site.suspended(run) for run in started]
+    assert [len(questions(site.status(one))) for one in incidents] == [1] * count
+    for run in runs:
+        assert site.answer(run, site.person(), decision="proceed")["status"] == "ACCEPT"
+    for incident, run in zip(incidents, runs, strict=True):
+        then = site.suspended(run["id"], after=key(run))
+        assert "outcome" in site.form(then)[0]["properties"]
+        assert len(site.marked(incident.accounts[0])) == 1
+        assert len(said(site, incident, Kind.STEP_DECIDED)) == 1
+        assert not said(site, incident, Kind.ANSWER_REJECTED)

@@ -12,7 +12,7 @@ from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
 from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
-from irflow.cli.step import walk
+from irflow.cli.walk import Walk
 from irflow.core.mode import Mode
 
 if TYPE_CHECKING:
@@ -75,16 +75,24 @@ def run(
         if glass:
             breakglass.mean(wired, glass, found, incident)
         result = run_here(wired, found, plan)
-        while result.state == "awaiting_approval" and mode is not Mode.AUTOMATIC and sys.stdin.isatty() and not json:
-            before = len(wired.store.events(found.id))
-            walk(wired.configuration, wired.store, found.id, None, who, None, phase=plan.phase)
-            if len(wired.store.events(found.id)) == before:
-                break
-            result = run_here(wired, found, plan)
+        if mode is not Mode.AUTOMATIC and sys.stdin.isatty() and not json:
+            result = _walked(wired, found, plan, result, who)
         if glass:
             breakglass.seal(wired)
     _show_result(found, runbook, result, json)
     raise typer.Exit(result.exit_code)
+
+
+def _walked(wired: Runtime, incident: Incident, plan: Plan, result: RunResult, who: str | None) -> RunResult:
+    """Ask here what waits, and go on, until nothing does. While that lasts no other process takes the run over."""
+    from irflow.manual_run import at_terminal, run_here
+
+    with at_terminal(wired, incident, plan):
+        walk = Walk(wired.configuration, wired.store, incident.id, phase=plan.phase, who=who)
+        while result.state == "awaiting_approval":
+            walk.go()
+            result = run_here(wired, incident, plan)
+    return result
 
 
 def _who(wired: Runtime, who: str | None, code: str | None, deed: str) -> Person:

@@ -60,7 +60,7 @@ def give(
             evidence=answer.evidence, facts=filled, form=form, here=here,
         )  # fmt: skip
     event = _decide(tx, status, operator, asked, answer, method, form)
-    decisions.see_to_it(tx, status, asked.phase, here=here)
+    decisions.see_to_it(tx, status, asked.phase, event, here=here)
     return event
 
 

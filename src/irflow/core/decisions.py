@@ -6,6 +6,7 @@ Each raises Refused when the operator's access does not allow it. method: how th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from irflow.core.approvals import Operator, role_for
 from irflow.core.errors import Refused, UsageError
@@ -44,16 +45,23 @@ def _open(tx: Transaction, incident: str) -> IncidentStatus:
     return status
 
 
-def see_to_it(tx: Transaction, status: IncidentStatus, phase: str, *, here: bool) -> None:
+SILENT = timedelta(seconds=10)
+"""A process without a sign of life for so long is gone."""
+
+
+def see_to_it(tx: Transaction, status: IncidentStatus, phase: str, answer: Event, *, here: bool) -> None:
     """Have somebody go on with a phase now that a person has answered.
 
-    here: whoever writes the answer down goes on itself, as `irflow run --local` does at a terminal. Otherwise such a
-    run has ended while it waited, and Prefect takes it over.
+    here: whoever writes the answer down goes on itself, as `irflow run --local` does at a terminal. Where such a run
+    has ended while it waited, Prefect takes it over.
     """
     incident, known = status.incident.id, status.phases.get(phase)
     if phase == Phase.CONTAINMENT:
         tx.enqueue("respond", {"incident": incident})
     elif phase not in list(Phase) and not here and known is not None and known.requested_at is None:
+        young = answer.moment - SILENT
+        if any(run.ended_at is None and run.heartbeat_at > young for run in tx.runs(incident, phase)):
+            return
         data: dict[str, Json] = {"phase": phase, "key": f"{incident}/{phase}/{status.last_seq}"}
         tx.append(incident, Draft(Kind.RUN_REQUESTED, "irflow:decision", data))
         tx.enqueue("flow", {"incident": incident, **data})
@@ -143,7 +151,7 @@ def decide(
     kind = Kind.APPROVAL_GIVEN if yes else Kind.APPROVAL_REFUSED
     event = tx.append(incident, Draft(kind, _actor(operator), data))[0]
     if yes:
-        see_to_it(tx, status, plan.phase, here=here)
+        see_to_it(tx, status, plan.phase, event, here=here)
     return event
 
 
@@ -177,7 +185,7 @@ def answer(
         "evidence": evidence, "form": form, **_by(operator, method),
     }  # fmt: skip
     event = tx.append(incident, Draft(Kind.MANUAL_ANSWERED, _actor(operator), data, step, known.target))[0]
-    see_to_it(tx, status, phase, here=here)
+    see_to_it(tx, status, phase, event, here=here)
     return event
 
 

@@ -202,7 +202,8 @@ class Settings(Noun):
     """All settings, with defaults that work on one machine.
 
     home: where state lives. database_url: empty for SQLite under home. web_*: where alerts come in.
-    prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port).
+    prefect_url: an existing Prefect API; empty starts one on prefect_port (0: any free port). prefect_public_url: where
+    people's browsers find Prefect's pages, as behind a TLS proxy; empty for the same as irflow itself.
     vault, keyring: where references to them are resolved.
     hooks: by name, what acts on hosts where SSH cannot. databases: by name, where `database.restrict` closes roles.
     sabotage: drills only; the id of a step whose effect is skipped while it claims success, to show that the checks
@@ -216,6 +217,7 @@ class Settings(Noun):
     web_tls_certificate: Path | None = None
     web_tls_key: Path | None = None
     prefect_url: str = ""
+    prefect_public_url: Annotated[str, Field(pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")] = ""
     prefect_port: int = Field(default=4200, ge=0, le=65535)
     drill_schedule: str = "0 3 1 * *"
     responder: ResponderSettings = ResponderSettings()
@@ -286,6 +288,11 @@ class Settings(Noun):
         if note.exists():
             return note.read_text().strip()
         return f"http://127.0.0.1:{self.prefect_port}/api"
+
+    @property
+    def prefect_pages(self) -> str:
+        """Where people look at Prefect."""
+        return self.prefect_public_url.rstrip("/") or self.prefect_api.removesuffix("/api")
 
 
 def default_home() -> Path:

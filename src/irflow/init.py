@@ -22,6 +22,7 @@ SETTINGS = """\
 # database_url: postgresql+psycopg://irflow@/irflow   # several machines; default: SQLite under this folder
 # prefect_url: https://prefect.example/api            # an existing Prefect; default: our own, on prefect_port
 # prefect_port: 4200
+# prefect_public_url: https://prefect.example.com     # where browsers find its pages, as behind a TLS proxy
 # drill_schedule: 0 3 1 * *                           # cron: when the monthly drill runs
 
 # Where notifications go. An apprise URL holds a password, so it lives in a 0600 file: keys/team.mail could hold

@@ -296,6 +296,15 @@ class TestIncidents:
         with pytest.raises(JournalError, match="no such incident"):
             store.transact(lambda tx: tx.index_incident(an_incident(), closed=True))
 
+    def test_the_position_grows_with_every_event_of_any_journal_and_with_nothing_else(self, store: SqlStore) -> None:
+        assert store.position() == 0
+        store.transact(add("A", note()))
+        first = store.position()
+        store.transact(add("B", note()))
+        second = store.position()
+        store.heartbeat("somebody")
+        assert 0 < first < second == store.position()
+
     def test_halt_and_resume_are_read_from_the_journal_of_the_installation(self, store: SqlStore) -> None:
         assert store.halted() is None
         store.transact(add(SYSTEM, Draft(Kind.HALTED, "operator:ana", {"reason": "false alarms"})))

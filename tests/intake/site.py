@@ -19,7 +19,13 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from standardwebhooks import Webhook
 
+from irflow.actions import load_actions
+from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.journal_sql import SqlStore, open_store
+from irflow.adapters.made_key import made_key
+from irflow.adapters.operator_tokens import OperatorTokens
+from irflow.core.approvals import Operator
+from irflow.core.identity import Access
 from irflow.core.incident import Incident
 from irflow.core.inventory import Host, Inventory
 from irflow.core.journal import Event, Kind
@@ -27,6 +33,10 @@ from irflow.core.playbook import Playbook
 from irflow.core.secret import SecretRef, SecretValue
 from irflow.intake.source import Source
 from irflow.web.app import create_app
+from irflow.web.board import Board
+from irflow.web.door import Door
+from irflow.web.sessions import Ended, Sessions
+from irflow.wiring.page import page_templates
 
 HOSTS = ("web-1", "web-2", "web-3", "db-1")
 INVENTORY = Inventory(
@@ -42,6 +52,15 @@ COMPROMISE = Playbook.model_validate({
 })  # fmt: skip
 ANYTHING = Playbook.model_validate(
     {"playbook": "data-breach", "title": "Data left", "match": {"types": ["data_breach"]}, "phases": {}}
+)
+
+
+ROLES = ("incident_commander", "technical_lead", "communications", "legal")
+OPERATORS = (
+    Operator(name="ann", login="ann", roles=ROLES, access=Access.ADMIN),
+    Operator(name="ben", login="ben", roles=("incident_commander", "communications"), access=Access.DEVELOPER),
+    Operator(name="cy", login="cy", roles=("communications", "incident_commander"), access=Access.AGENT),
+    Operator(name="dee", login="dee", roles=ROLES, access=Access.MONITOR),
 )
 
 
@@ -87,7 +106,20 @@ class Site:
     client: TestClient
     far_client: TestClient
     app: FastAPI
+    tokens: OperatorTokens
+    operators: list[Operator]
+    documents: FileDocumentStore
+    state: Path
     wakes: list[int] = field(default_factory=list)
+
+    def visitor(self, name: str = "ann", token: str = "") -> TestClient:
+        """A browser on this machine in which an operator has logged in."""
+        client = TestClient(
+            self.app, base_url=self.client.base_url, client=("127.0.0.1", 40001), follow_redirects=False
+        )
+        reply = client.post("/login", data={"token": token or self.tokens.issue(name)})
+        assert reply.status_code == 303, reply.text
+        return client
 
     def signed(
         self, body: bytes, *, source: str = "detection", message_id: str | None = None, key: str = "detection",
@@ -184,13 +216,28 @@ def site(
     }
     store = open_store(url or f"sqlite:///{folder / 'journal.db'}", clock=clock)
     wakes: list[int] = []
+    operators, tokens = list(OPERATORS), OperatorTokens(folder / "operator-tokens.json")
+    documents = FileDocumentStore(folder / "documents")
     app = create_app(
         sources=default_sources() if sources is None else sources, store=store, inventory=INVENTORY,
         playbooks=(COMPROMISE, ANYTHING), secrets=keys, clock=clock, wake=lambda: wakes.append(1),
+        board=_board(folder, store, clock, tokens, operators, documents, wakes),
     )  # fmt: skip
     try:
         with TestClient(app, base_url="http://127.0.0.1:8765", client=("127.0.0.1", 40000)) as client:
             far = TestClient(app, base_url="http://192.0.2.1:8765", client=("192.0.2.7", 40000))
-            yield Site(store, clock, keys, client, far, app, wakes)
+            yield Site(store, clock, keys, client, far, app, tokens, operators, documents, folder, wakes)
     finally:
         store.close()
+
+
+def _board(
+    folder: Path, store: SqlStore, clock: SettableClock, tokens: OperatorTokens, operators: list[Operator],
+    documents: FileDocumentStore, wakes: list[int],
+) -> Board:  # fmt: skip
+    sessions = Sessions(made_key(folder / "web-session.key"), Ended(folder / "web-sessions.ended", clock), clock)
+    door = Door(sessions, tokens, lambda: tuple(operators), clock)
+    return Board(
+        store, clock, door, page_templates(), documents, load_actions(), lambda: "http://127.0.0.1:4200",
+        lambda: wakes.append(1),
+    )  # fmt: skip

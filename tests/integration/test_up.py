@@ -68,7 +68,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def test_it_says_where_alerts_go_and_where_to_look(up: Up) -> None:
-    assert httpx.get(up.url("status") + "health", trust_env=False).status_code == 200
+    assert httpx.get(up.url("page") + "health", trust_env=False).status_code == 200
+    assert "Operator token" in httpx.get(up.url("page"), trust_env=False, follow_redirects=True).text
     assert httpx.get(up.url("Prefect") + "/api/health", trust_env=False).status_code in (200, 401)
     refused = httpx.post(up.url("alerts").replace("SOURCE", "detection"), content=b"{}", trust_env=False)
     assert refused.status_code == 401
@@ -89,7 +90,7 @@ def test_a_second_one_is_refused_with_the_pid_of_the_first(up: Up) -> None:
 
 def test_a_part_that_dies_comes_back(up: Up) -> None:
     psutil.Process(up.pid("web")).kill()
-    health = up.url("status") + "health"
+    health = up.url("page") + "health"
 
     def answers() -> bool:
         try:

@@ -77,6 +77,15 @@ class OperatorTokens:
                 found = one.operator
         return found
 
+    def mark(self, name: str) -> str | None:
+        """What tells an operator's token from the one before it, without telling it; None while there is none.
+
+        Raises ConfigurationError as owner() does.
+        """
+        with self._lock:
+            known = self._read()
+        return next((_hash(f"mark {one.sha256}") for one in known if one.operator == name), None)
+
     def _read(self) -> tuple[_Token, ...]:
         """The tokens; the lock is held."""
         try:

@@ -64,15 +64,12 @@ def list_(json: Json = False) -> None:
 
 def _row(status: IncidentStatus, lease: Lease, now: datetime) -> dict[str, Any]:
     """One lease as the journal has it."""
-    if (lease.kind, lease.target) in status.expired:
-        state = "expired"
-    elif lease.unseen_since is not None:
-        state = "unreachable"
-    else:
-        state = "in force" if lease.until > now else "overdue"
+    from irflow.core.leases import standing
+
     return {
         "incident": status.incident.number, "kind": lease.kind, "target": lease.target, "until": lease.until,
-        "left_s": max(0.0, round((lease.until - now).total_seconds(), 1)), "state": state, "step": lease.step,
+        "left_s": max(0.0, round((lease.until - now).total_seconds(), 1)), "state": standing(status, lease, now),
+        "step": lease.step,
         "granted_at": lease.granted_at, "seen_at": lease.seen_at or lease.granted_at, "seconds": lease.seconds,
         "unseen_since": lease.unseen_since, "drift": lease.drift, "drifted_at": lease.drifted_at,
     }  # fmt: skip

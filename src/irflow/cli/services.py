@@ -24,7 +24,7 @@ def up(
     config = configuration()
     with start_stack(config.settings, report=progress) as stack:
         say(f"alerts   POST {stack.web_url}/webhooks/SOURCE")
-        say(f"status   {stack.web_url}/")
+        say(f"page     {stack.web_url}/ (log in with a token: irflow operators token NAME)")
         say(f"Prefect  {stack.prefect_ui} (user and password: {config.settings.prefect_auth_file})")
         table("", ("process", "pid", "PSS MB"), memory_table(stack.pids()))
         if not once:
@@ -33,7 +33,7 @@ def up(
 
 
 def web() -> None:
-    """Take alerts and show status; holds no SSH key and no Vault token. Example: irflow web"""
+    """Take alerts, show irflow's page; holds no SSH key and no Vault token. Example: irflow web"""
     from irflow.web.process import run_web
 
     run_web(configuration())

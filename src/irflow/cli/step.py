@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irflow.cli.output import configuration, dump, nobody_works, progress, say
-from irflow.cli.person import As, Code, Json, Name, find, identify
+from irflow.cli.person import As, Code, Json, Name, Person, find, identify
 
 if TYPE_CHECKING:
     from irflow.core.answers import Answer
@@ -82,7 +82,7 @@ def _once(
     """One answer, as the options say."""
     from irflow.adapters.wake import wake
     from irflow.core import decisions
-    from irflow.core.answers import Answer, give
+    from irflow.core.answers import Answer
     from irflow.core.errors import UsageError
     from irflow.core.questions import Ask, Choice
     from irflow.core.status import fold
@@ -103,7 +103,7 @@ def _once(
         )
     else:
         name, answer = asked.step.key, Answer(Choice(said), note, evidence, fields)
-        store.transact(lambda tx: give(tx, incident, person.operator, asked.id, answer, method=person.method))
+        _write_down(store, incident, person, asked, answer)
     wake(config.settings.responder_socket)
     return {"step": name, "answer": said, "operator": person.operator.name, "method": person.method}
 
@@ -139,7 +139,6 @@ def walk(
     answer.
     """
     from irflow.adapters.wake import wake
-    from irflow.core.answers import give
     from irflow.core.briefing import briefing
     from irflow.core.errors import Refused, UsageError
     from irflow.core.ports import SystemClock
@@ -151,18 +150,7 @@ def walk(
         try:
             answer = _prompted(asked)
             person = identify(config, store, who, code, f"step {status.incident.number}")
-            given = asked.id
-            store.transact(
-                lambda tx: give(
-                    tx,
-                    incident,
-                    person.operator,
-                    given,
-                    answer,
-                    method=person.method,
-                    here=phase is not None,  # noqa: B023
-                )
-            )
+            _write_down(store, incident, person, asked, answer, here=phase is not None)
         except (Refused, UsageError) as error:
             progress(f"not taken: {error}")
         else:
@@ -172,6 +160,14 @@ def walk(
         wake(config.settings.responder_socket)
         nobody_works(config)
     say("nothing waits for a person now")
+
+
+def _write_down(
+    store: Store, incident: str, person: Person, asked: Question, answer: Answer, *, here: bool = False
+) -> None:
+    from irflow.core.answers import give
+
+    store.transact(lambda tx: give(tx, incident, person.operator, asked.id, answer, method=person.method, here=here))
 
 
 def _next(store: Store, incident: str, key: str | None, phase: str | None) -> Question | None:

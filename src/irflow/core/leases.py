@@ -68,6 +68,15 @@ def kept(status: IncidentStatus) -> tuple[Lease, ...]:
     return tuple(sorted(found, key=lambda one: (one.target, one.kind)))
 
 
+def standing(status: IncidentStatus, lease: Lease, now: datetime) -> str:
+    """How a lease stands, in a word or two for lists: in force, overdue, unreachable, expired."""
+    if (lease.kind, lease.target) in status.expired:
+        return "expired"
+    if lease.unseen_since is not None:
+        return "unreachable"
+    return "in force" if lease.until > now else "overdue"
+
+
 def ends_by_itself(status: IncidentStatus, lease: Lease) -> bool:
     """Whether the target opens without us when the time is over, as a kernel does; some hooks know no time."""
     return bool(status.step(lease.step).outcome.get("facts", {}).get("expires") != "irflow")

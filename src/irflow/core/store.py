@@ -181,6 +181,10 @@ class Store(Protocol):
         """Whether owner is (or just became) the leader for a role; others become it ttl_s after its last call."""
         ...
 
+    def position(self) -> int:
+        """Grows with every event of any journal, and with nothing else; 0 before the first."""
+        ...
+
     def halted(self) -> str | None:
         """The reason all automation is halted, or None. Derived from the journal of `system`."""
         ...

@@ -23,8 +23,8 @@ def artifact_key(incident: Incident, phase: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{incident.number} {phase}".lower()).strip("-")
 
 
-def page(incident: Incident, plan: Plan | None, result: PhaseResult) -> str:
-    """The page, in Markdown."""
+def page(incident: Incident, plan: Plan | None, result: PhaseResult, url: str) -> str:
+    """The page, in Markdown. url: of irflow's own page about the incident."""
     lines = [
         f"# {markdown(incident.number)} {markdown(result.phase)}: {markdown(result.state)}",
         "",
@@ -34,6 +34,7 @@ def page(incident: Incident, plan: Plan | None, result: PhaseResult) -> str:
         f"- hosts: {markdown(', '.join(incident.hosts)) or 'none'}",
         f"- plan: `{plan.digest if plan else 'none'}`",
         f"- steps: {len(result.steps)}, of which open: {len(result.open_items)}",
+        f"- all of it, live: [irflow's page]({url})",
     ]
     if result.open_items:
         lines += ["", "## Open", "", *(f"- {markdown(item)}" for item in result.open_items[:MOST_ROWS])]
@@ -58,11 +59,13 @@ def rows(plan: Plan | None, result: PhaseResult) -> list[dict[str, str]]:
     return found
 
 
-def publish(incident: Incident, plan: Plan | None, result: PhaseResult) -> None:
+def publish(incident: Incident, plan: Plan | None, result: PhaseResult, url: str) -> None:
     """Leave both artifacts. Prefect being away is told in the log and otherwise ignored: they are a convenience."""
     key = artifact_key(incident, result.phase)
     try:
-        create_markdown_artifact(page(incident, plan, result), key=key, description=f"{incident.number} {result.phase}")
+        create_markdown_artifact(
+            page(incident, plan, result, url), key=key, description=f"{incident.number} {result.phase}"
+        )
         create_table_artifact(rows(plan, result), key=f"{key}-steps", description="Steps of the plan")
     except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises, the phase has its own record
         log.warning("no artifacts for %s %s: %s", incident.number, result.phase, type(error).__name__)

@@ -54,6 +54,8 @@ def server_environment(settings: Settings, host: str, port: int) -> dict[str, st
     return {
         **client_environment(settings),
         "PREFECT_API_URL": f"http://{host}:{port}/api",
+        # Behind a TLS proxy the pages must not look for the API on the reader's own machine.
+        **({"PREFECT_UI_API_URL": f"{settings.prefect_pages}/api"} if settings.prefect_public_url else {}),
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",

@@ -151,7 +151,9 @@ class Forms:
         told = briefing(asked, status, engine.catalog.actions, engine.ports.clock.now())
         parts = [f"## {markdown(told.title)}"]
         for heading, texts in lines(told):
-            parts += ["", f"**{heading}**", "", *(f"- {markdown(one, 2000)}" for one in texts)]
+            first, *more = (markdown(one, 2000) for one in texts)
+            listed = ["", *(f"- {one}" for one in (first, *more))] if more else []
+            parts += ["", f"**{heading}**" if more else f"**{heading}:** {first}", *listed]
         number = self._incident.number
         parts += ["", f"Also: `irflow step {number}` in a terminal. The journal is the record."]
         return "\n".join(parts) + "\n"

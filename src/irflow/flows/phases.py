@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import Annotated, Any
 from uuid import UUID
 
-import httpx
 from prefect import flow, runtime
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import PrefectException
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -26,7 +22,9 @@ from irflow.flows.artifacts import publish
 from irflow.flows.executor import MOST_THREADS, PrefectExecutor
 from irflow.flows.forms import Forms
 from irflow.flows.installation import configuration
+from irflow.flows.naming import name_run
 from irflow.flows.plain import plain
+from irflow.supervisor.stack import web_url
 from irflow.wiring import Runtime, open_runtime
 
 log = logging.getLogger(__name__)
@@ -58,7 +56,7 @@ def run_phase(incident: str, phase: str) -> State[Any]:
             found = wired.store.find_incident(incident)
             if found is None:
                 raise UsageError(f"no incident {incident}", hint="List them: irflow incidents list")
-            _name_run(found, phase)
+            name_run(found, _called(wired, found, phase), phase)
             return _run(wired, found, phase)
     except IrflowError as error:
         log.error("%s", error)
@@ -75,7 +73,8 @@ def _run(wired: Runtime, incident: Incident, phase: str) -> State[Any]:
         with PrefectExecutor(incident.id) as executor:
             run_id = f"{flow_run or 'direct'}/{ULID()}"
             result = execute(wired.engine, incident.id, phase, executor, run_id=run_id, kind="prefect")
-        publish(incident, wired.engine.status(incident.id).plan(phase), result)
+        url = f"{web_url(wired.settings)}/incidents/{incident.number}"
+        publish(incident, wired.engine.status(incident.id).plan(phase), result, url)
         if result.state != "awaiting_approval" or forms is None:
             break
         forms.ask(phase)  # returns only where nothing waits any more, or Prefect lets nothing wait
@@ -99,15 +98,12 @@ def _named(what: str, items: tuple[str, ...] | list[str]) -> str:
     return f"{what}: " + "; ".join(plain(item, 160) for item in items[:MOST_NAMED]) + more
 
 
-def _name_run(incident: Incident, phase: str) -> None:
-    """Runs that irflow asked for bear their name already; those started in Prefect's UI get it here."""
-    name = f"{incident.number} {phase}"
-    if runtime.flow_run.id is None or runtime.flow_run.name == name:
-        return
-    tags = {*runtime.flow_run.tags, "irflow", incident.number, phase}
-    with contextlib.suppress(httpx.HTTPError, PrefectException):
-        with get_client(sync_client=True) as client:
-            client.update_flow_run(runtime.flow_run.id, name=name, tags=sorted(tags))
+def _called(wired: Runtime, incident: Incident, phase: str) -> str:
+    """What people call a run: by its phase; a runbook by itself by its name, and which it is where there are more."""
+    plan = wired.engine.status(incident.id).plan(phase)
+    if phase in list(Phase) or plan is None or not plan.steps:
+        return phase
+    return plan.steps[0].runbook if phase == "run-1" else f"{plan.steps[0].runbook} {phase}"
 
 
 @flow(name=Phase.DETECTION.value, retries=0, persist_result=False, task_runner=_runner())

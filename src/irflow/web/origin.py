@@ -33,6 +33,29 @@ def names_no_site(request: Request) -> bool:
     return True
 
 
+def may_see(request: Request) -> bool:
+    """Whether a page may be shown: over TLS, or on this machine and under its own address."""
+    return request.url.scheme == "https" or (is_local(request) and names_no_site(request))
+
+
+def is_own(request: Request) -> bool:
+    """Whether a form that is sent was shown by us, as far as the browser says where it comes from.
+
+    Where it says nothing the sender is no browser, which other sites cannot make send anything. `Origin: null` is what
+    is left of it under `no-referrer`, and what hides other sites: then only `Sec-Fetch-Site` can tell.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is None or origin == f"{request.url.scheme}://{request.url.netloc}"
+
+
+def from_elsewhere(request: Request) -> bool:
+    """Whether somebody followed a link of another site to here, so that the browser kept its strict cookies back."""
+    return request.headers.get("sec-fetch-site") == "cross-site"
+
+
 def _loopback(text: str) -> bool:
     try:
         address = ipaddress.ip_address(text)

@@ -25,6 +25,7 @@ from irflow.adapters.catalog import (
     load_named,
     load_operators,
     load_settings,
+    reference_from,
 )
 from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.evidence_store import FileEvidenceStore
@@ -147,8 +148,7 @@ def _sources(home: Path) -> tuple[Source, ...]:
 
 def _at_home(source: Source, home: Path) -> Source:
     """The source with relative `file:` references made absolute, from home."""
-    keys = tuple(f"file:{home / key.removeprefix('file:')}" if key.startswith("file:") else key for key in source.keys)
-    return source.model_copy(update={"keys": keys})
+    return source.model_copy(update={"keys": tuple(reference_from(home, key) for key in source.keys)})
 
 
 def documents(home: Path) -> TemplateDocuments:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from irflow.adapters.catalog.file_references import path_from, reference_from
 from irflow.adapters.catalog.imports import Imports, imported
 from irflow.adapters.catalog.model import suggestion, validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
@@ -99,7 +100,7 @@ def load_operators(path: Path) -> tuple[Operator, ...]:
     if shared:
         raise ConfigurationErrors(shared)
     return tuple(
-        one.model_copy(update={"totp": _file_from(one.totp, path.parent)}) if one.totp.startswith("file:") else one
+        one.model_copy(update={"totp": reference_from(path.parent, one.totp)}) if one.totp else one
         for one in found.values()
     )
 
@@ -166,19 +167,14 @@ def _groups(
     return found
 
 
-def _file_from(reference: str, folder: Path) -> str:
-    """A `file:` reference, made absolute from a folder."""
-    return f"file:{folder.absolute() / Path(reference.removeprefix('file:')).expanduser()}"
-
-
 def _absolute(given: dict[str, Json], folder: Path) -> dict[str, Json]:
     """Relative paths made absolute, from the inventory's folder."""
     changed = dict(given)
     key, certificate = given.get("key"), given.get("certificate")
-    if isinstance(key, str) and key.startswith("file:"):
-        changed["key"] = _file_from(key, folder)
+    if isinstance(key, str):
+        changed["key"] = reference_from(folder, key)
     if isinstance(certificate, str) and not certificate.startswith(SIGNED):
-        changed["certificate"] = str(folder.absolute() / Path(certificate).expanduser())
+        changed["certificate"] = str(path_from(folder, certificate))
     return changed
 
 

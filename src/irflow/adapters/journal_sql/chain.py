@@ -38,6 +38,7 @@ _HALT = (
     .order_by(events.c.seq.desc())
     .limit(1)
 )
+_POSITION = select(events.c.id).order_by(events.c.id.desc()).limit(1)
 _INSERT = insert(events)
 
 
@@ -70,6 +71,11 @@ def events_after(connection: Connection, incident: str, after: int) -> list[Even
     """The chain after a sequence number, in order."""
     rows = connection.execute(_AFTER, {"incident": incident, "after": after})
     return [event_of(row) for row in rows.mappings()]
+
+
+def position(connection: Connection) -> int:
+    """Number of the row that was written last, of any chain; 0 before the first."""
+    return int(connection.execute(_POSITION).scalar() or 0)
 
 
 def halted(connection: Connection) -> str | None:

@@ -99,6 +99,10 @@ class SqlStore:
         """(incident, closed), newest first."""
         return self._read(lambda tx: tx.incidents(closed, limit))
 
+    def position(self) -> int:
+        """Grows with every event of any journal; all writers share one lock, so ids are in the order of commits."""
+        return self._read(lambda tx: tx.position())
+
     def halted(self) -> str | None:
         """The reason all automation is halted, or None."""
         return self._read(lambda tx: tx.halted())

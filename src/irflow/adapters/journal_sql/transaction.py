@@ -116,6 +116,10 @@ class SqlTransaction:
             self._batch.flush(self._connection)
         return chain.events_after(self._connection, incident, after)
 
+    def position(self) -> int:
+        """Number of the row that was written last."""
+        return chain.position(self._connection)
+
     def halted(self) -> str | None:
         """The reason all automation is halted, or None."""
         return chain.halted(self._connection)

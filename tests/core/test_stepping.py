@@ -22,8 +22,9 @@ from irflow.core.phase import PhaseResult, execute
 from irflow.core.planner import plan_phase, plan_runbook
 from irflow.core.playbook import Phase
 from irflow.core.questions import Ask, Choice, Question, questions
+from irflow.core.record import scope
 from irflow.core.runbook import Runbook
-from irflow.core.status import State
+from irflow.core.status import State, fold
 from irflow.core.targets import Targets, add_targets
 from tests.fakes.world import PLAYBOOK, RUNBOOK, World, host, world
 
@@ -308,3 +309,15 @@ def test_a_runbook_by_itself_goes_step_by_step_too(tmp_path: Path) -> None:
     incident = here.incident("a")
     plan = plan_runbook(here.engine.catalog, incident, "cut-off", {"hosts": ["a"]}, mode=Mode.STEP)
     assert plan.mode is Mode.STEP
+
+
+def test_documents_say_who_decided_about_each_step(tmp_path: Path) -> None:
+    here, incident = stepping(tmp_path, "a")
+    (look,) = asked(here, incident)
+    (cut,) = say(here, incident, look, "proceed", note="quick")
+    say(here, incident, cut, "skip", TWO)
+    events = here.store.events(incident.id)
+    told = scope(fold(events), events, here.engine.ports.clock.now())["approvals"]
+    assert [(one["operator"], one["answer"], one["reason"], one["method"]) for one in told] == [
+        ("one", "proceed: cut-off.look@a", "quick", "t"), ("two", "skip: cut-off.cut@a", "", "t"),
+    ]  # fmt: skip

@@ -159,13 +159,20 @@ def _custody(event: Event) -> dict[str, Json]:
 
 
 def _approvals(events: Sequence[Event]) -> list[dict[str, Json]]:
-    words = {Kind.APPROVAL_GIVEN.value: "yes", Kind.APPROVAL_REFUSED.value: "no"}
+    """What people said to plans, and to the steps of those that go step by step."""
+    names = ("operator", "role", "method", "phase", "digest")
     return [
-        {"at": event.at, "answer": words[event.kind], **{
-            key: event.data.get(key, "") for key in ("operator", "role", "method", "phase", "digest", "reason")
-        }}
-        for event in events if event.kind in words
+        {"at": event.at, "answer": answer, "reason": event.data.get("reason") or event.data.get("note") or "",
+         **{name: event.data.get(name, "") for name in names}}
+        for event in events if (answer := _said(event))
     ]  # fmt: skip
+
+
+def _said(event: Event) -> str:
+    """`yes` or `no` to a plan; the decision and the step where one step was asked about; else nothing."""
+    if event.kind == Kind.STEP_DECIDED:
+        return f"{event.data['decision']}: {event.step.partition('/')[2]}"
+    return {Kind.APPROVAL_GIVEN.value: "yes", Kind.APPROVAL_REFUSED.value: "no"}.get(event.kind, "")
 
 
 def _alert(event: Event) -> dict[str, Json]:

@@ -25,6 +25,7 @@ from irflow.adapters.catalog import (
     load_named,
     load_operators,
     load_settings,
+    reference_from,
 )
 from irflow.adapters.document_store import FileDocumentStore
 from irflow.adapters.evidence_store import FileEvidenceStore
@@ -142,7 +143,7 @@ def _secrets(home: Path, inventory: Inventory) -> SecretInventory:
 def _operators(home: Path) -> tuple[Operator, ...]:
     """Who may decide, with `file:` references made absolute, from home."""
     found = load_operators(home / "operators.yaml")
-    return tuple(one.model_copy(update={"totp": _absolute(one.totp, home)}) for one in found)
+    return tuple(one.model_copy(update={"totp": reference_from(home, one.totp)}) for one in found)
 
 
 def _sources(home: Path) -> tuple[Source, ...]:
@@ -153,12 +154,7 @@ def _sources(home: Path) -> tuple[Source, ...]:
 
 def _at_home(source: Source, home: Path) -> Source:
     """The source with relative `file:` references made absolute, from home."""
-    return source.model_copy(update={"keys": tuple(_absolute(key, home) for key in source.keys)})
-
-
-def _absolute(reference: str, home: Path) -> str:
-    """The reference, a relative `file:` one made absolute from home."""
-    return f"file:{home / reference.removeprefix('file:')}" if reference.startswith("file:") else reference
+    return source.model_copy(update={"keys": tuple(reference_from(home, key) for key in source.keys)})
 
 
 def documents(home: Path) -> TemplateDocuments:

@@ -1,5 +1,6 @@
 """YAML to models: playbooks, runbooks, inventory, operators, settings; every mistake at its file:line, all at once."""
 
+from irflow.adapters.catalog.file_references import reference_from
 from irflow.adapters.catalog.load import LoadedCatalog, load_catalog
 from irflow.adapters.catalog.model import load_yaml
 from irflow.adapters.catalog.named import load_inventory, load_named, load_operators
@@ -16,4 +17,5 @@ __all__ = [
     "load_operators",
     "load_settings",
     "load_yaml",
+    "reference_from",
 ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from irflow.adapters.catalog.file_references import path_from, reference_from
 from irflow.adapters.catalog.imports import Imports, imported
 from irflow.adapters.catalog.model import suggestion, validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
@@ -154,10 +155,10 @@ def _absolute(given: dict[str, Json], folder: Path) -> dict[str, Json]:
     """Relative paths made absolute, from the inventory's folder."""
     changed = dict(given)
     key, certificate = given.get("key"), given.get("certificate")
-    if isinstance(key, str) and key.startswith("file:"):
-        changed["key"] = f"file:{folder.absolute() / Path(key.removeprefix('file:')).expanduser()}"
+    if isinstance(key, str):
+        changed["key"] = reference_from(folder, key)
     if isinstance(certificate, str) and not certificate.startswith(SIGNED):
-        changed["certificate"] = str(folder.absolute() / Path(certificate).expanduser())
+        changed["certificate"] = str(path_from(folder, certificate))
     return changed
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from irflow.adapters.catalog.file_references import path_from, reference_from
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
 from irflow.config import BUILT_IN, BackupSettings, DatabaseSettings, HookSettings, Settings, VaultSettings
@@ -47,7 +48,10 @@ def load_settings(home: Path) -> Settings:
     hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
     vault = settings.vault and _vault_at_home(settings.vault, home)
     keyring = settings.keyring and settings.keyring.model_copy(
-        update={"file": home / settings.keyring.file.expanduser(), "key": _file_at_home(settings.keyring.key, home)}
+        update={
+            "file": path_from(home, settings.keyring.file),
+            "key": reference_from(home, settings.keyring.key),
+        }
     )
     databases = {name: _database_at_home(one, home) for name, one in settings.databases.items()}
     return settings.model_copy(
@@ -66,11 +70,11 @@ def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup
         errors.append(file.error("the location holds a password", "backup", "repository", hint=hint))
     for name in ("repository",) * backup.location_is_secret + ("password",) * bool(backup.password):
         try:
-            ref = SecretRef.parse(found[name])
+            SecretRef.parse(found[name])
         except ConfigurationError as error:
             errors.append(file.error(error.message, "backup", name, hint=error.hint))
             continue
-        found[name] = f"file:{home / Path(ref.path).expanduser()}" if ref.scheme == "file" else found[name]
+        found[name] = reference_from(home, found[name])
     if not backup.location_is_secret and not _REMOTE.match(backup.repository.removeprefix("local:")):
         folder = backup.repository.removeprefix("local:") or "backups"
         found["repository"] = str(home / Path(folder).expanduser())
@@ -79,31 +83,23 @@ def _backup(file: YamlFile, home: Path, errors: list[ConfigurationError], backup
 
 def _at_home(hook: HookSettings, home: Path) -> HookSettings:
     """The hook with the paths of its key and certificate made absolute, from home."""
-    key = hook.key
-    if key.startswith("file:"):
-        key = f"file:{home / Path(key.removeprefix('file:')).expanduser()}"
-    return hook.model_copy(update={"key": key, "ca": hook.ca and home / hook.ca.expanduser()})
+    return hook.model_copy(update={"key": reference_from(home, hook.key), "ca": hook.ca and path_from(home, hook.ca)})
 
 
 def _vault_at_home(vault: VaultSettings, home: Path) -> VaultSettings:
     """With the paths of its certificate and of `file:` references made absolute, from home."""
     return vault.model_copy(
         update={
-            "ca": vault.ca and home / vault.ca.expanduser(),
-            "role": _file_at_home(vault.role, home),
-            "secret": _file_at_home(vault.secret, home),
+            "ca": vault.ca and path_from(home, vault.ca),
+            "role": reference_from(home, vault.role),
+            "secret": reference_from(home, vault.secret),
         }
     )
 
 
 def _database_at_home(database: DatabaseSettings, home: Path) -> DatabaseSettings:
-    ca = database.ca and home / database.ca.expanduser()
-    return database.model_copy(update={"ca": ca, "password": _file_at_home(database.password, home)})
-
-
-def _file_at_home(text: str, home: Path) -> str:
-    """A reference, made absolute from home where it is one to a file."""
-    return f"file:{home / Path(text.removeprefix('file:')).expanduser()}" if text.startswith("file:") else text
+    ca = database.ca and path_from(home, database.ca)
+    return database.model_copy(update={"ca": ca, "password": reference_from(home, database.password)})
 
 
 def _reference(
@@ -113,11 +109,11 @@ def _reference(
     if text in BUILT_IN:
         return text
     try:
-        ref = SecretRef.parse(text)
+        SecretRef.parse(text)
     except ConfigurationError as error:
         hint = f"{error.hint}; or one of {', '.join(BUILT_IN)}"
         errors.append(
             file.error(f"channel {channel}: {error.message}", "notify", "channels", channel, number, hint=hint)
         )
         return text
-    return f"file:{home / Path(ref.path).expanduser()}" if ref.scheme == "file" else text
+    return reference_from(home, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from irflow.adapters.catalog.file_references import path_from, reference_from
 from irflow.adapters.catalog.model import suggestion, validate
 from irflow.adapters.catalog.named import load_named
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
@@ -19,12 +20,13 @@ def load_secrets(
 ) -> SecretInventory:
     """Read `secrets: {NAME: {...}}`. targets, engines: by kind, what each wants to know.
 
-    Relative `file:` references are meant from the file's folder. Raises ConfigurationErrors with every mistake at its
-    line: unknown kinds, hosts and names, circles, a reference that is missing or has no place.
+    Relative files are meant from the file's folder. Raises ConfigurationErrors with every mistake at its line: unknown
+    kinds, hosts and names, circles, a reference that is missing, has no place or the place of another.
     """
     named = load_named(path, "secrets", ManagedSecret)
     found = SecretInventory(secrets={name: _from_here(one, path.parent) for name, one in named.items()})
-    file, errors = read_yaml(path), list[ConfigurationError]()
+    file = read_yaml(path)
+    errors = _shared(file, found)
     for name, one in found.secrets.items():
         errors += _target(file, one, {**targets, **engines}, inventory)
         errors += _reference(file, one, engine=one.kind in engines)
@@ -46,8 +48,26 @@ def load_secrets(
 
 
 def _from_here(one: ManagedSecret, folder: Path) -> ManagedSecret:
-    copies = tuple(f"file:{folder / copy.removeprefix('file:')}" for copy in one.copies)
-    return one.model_copy(update={"copies": copies})
+    """With the files that it names made absolute: its copies, and what a target's connection is opened with."""
+    target = dict(one.target)
+    if isinstance(target.get("admin_secret"), str):
+        target["admin_secret"] = reference_from(folder, target["admin_secret"])
+    if isinstance(target.get("ca"), str) and target["ca"]:
+        target["ca"] = str(path_from(folder, target["ca"]))
+    copies = tuple(reference_from(folder, copy) for copy in one.copies)
+    return one.model_copy(update={"copies": copies, "target": target})
+
+
+def _shared(file: YamlFile, found: SecretInventory) -> list[ConfigurationError]:
+    """Irflow's notes in a document are about one value: of two, each would take the other's rotation for its own."""
+    first: dict[tuple[str, ...], str] = {}
+    errors = []
+    for name, one in found.secrets.items():
+        other = first.setdefault((one.ref.scheme, *filter(None, one.ref.path.split("/"))), name)
+        if other != name:
+            said, hint = f"{other!r} is in the same document", "Give each secret a document of its own"
+            errors.append(file.error(said, "secrets", name, "reference", hint=hint))
+    return errors
 
 
 def _reference(file: YamlFile, one: ManagedSecret, *, engine: bool) -> list[ConfigurationError]:

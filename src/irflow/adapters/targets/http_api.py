@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
 from irflow.core.model import Json, Noun
+from irflow.core.reference import Reference
 from irflow.core.rotation import Document, TargetRefused, Writer
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
@@ -90,7 +91,7 @@ class Params(Noun):
     """
 
     url: str
-    admin_secret: str
+    admin_secret: Reference
     put: Request | None = None
     create: Create | None = None
     list: List | None = None

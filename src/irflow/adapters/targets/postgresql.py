@@ -15,6 +15,7 @@ from pydantic import Field
 
 from irflow.adapters.postgresql_login import Server, admits, connect
 from irflow.core.errors import OutcomeUnknown, ServiceMissing
+from irflow.core.reference import Reference
 from irflow.core.rotation import Document, SecretBusy, TargetRefused, Writer
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
@@ -31,7 +32,7 @@ class Params(Server):
 
     role: str = Field(min_length=1, max_length=63)
     admin: str = Field(min_length=1, max_length=63)
-    admin_secret: str
+    admin_secret: Reference
 
 
 def open_target(params: Params, means: Means) -> Role:

@@ -26,6 +26,7 @@ from redis.retry import Retry
 
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
 from irflow.core.model import Noun
+from irflow.core.reference import Reference
 from irflow.core.rotation import Document, Overtaken, SecretBusy, StillAccepted, TargetRefused, Writer
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
@@ -48,7 +49,7 @@ class Params(Noun):
     port: int = Field(default=6379, ge=1, le=65535)
     user: str = Field(min_length=1, max_length=128, pattern=r"^[^\s\x00]+$")
     admin: str = "default"
-    admin_secret: str
+    admin_secret: Reference
     tls: bool = False
     ca: str = ""
     replicas: tuple[Annotated[str, Field(pattern=r"^[^\s\x00]+:[0-9]{1,5}$")], ...] = ()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets.http_api import ApiKey, Params, open_target
-from irflow.adapters.vault.embedded import make_certificates
+from irflow.adapters.vault.certificates import make_certificates
 from irflow.core.errors import ConfigurationError, IrflowError, OutcomeUnknown, ServiceMissing
 from irflow.core.rotation import Document, TargetRefused
 from irflow.core.rotation_means import Means

@@ -14,7 +14,7 @@ import pytest
 
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets.redis_acl import AclUser, Params, open_target
-from irflow.adapters.vault.embedded import make_certificates
+from irflow.adapters.vault.certificates import make_certificates
 from irflow.core.errors import ConfigurationError, OutcomeUnknown, ServiceMissing
 from irflow.core.rotation import Document, StillAccepted, TargetRefused
 from irflow.core.rotation_means import Means

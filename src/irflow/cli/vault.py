@@ -17,15 +17,22 @@ app = typer.Typer(no_args_is_help=True)
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 0, json: Json = False
 ) -> None:
-    """Start it, the first time initialise it, and say what to write into irflow.yaml. Example: irflow vault up"""
-    from irflow.adapters.vault.embedded import EmbeddedVault, running_pid
+    """Start it, the first time initialise it, and say what to write into irflow.yaml. Example: irflow vault up
+
+    One that runs and is sealed is unsealed.
+    """
+    from irflow.adapters.vault.embedded import EmbeddedVault, running_vault
     from irflow.core.errors import UsageError
 
     folder = _folder()
-    if running_pid(folder):
+    vault = running_vault(folder)
+    if vault is None:
+        vault = EmbeddedVault(folder, port)
+        vault.start()
+    elif vault.sealed():
+        vault.unseal()
+    else:
         raise UsageError("it is running already", hint="irflow vault status, or irflow vault down")
-    vault = EmbeddedVault(folder, port)
-    vault.start()
     if json:
         dump({"url": vault.url, "ca": str(vault.ca), "role": str(vault.login.role), "secret": str(vault.login.secret)})
         return
@@ -47,17 +54,19 @@ def down() -> None:
 
 @app.command()
 def status(json: Json = False) -> None:
-    """Say whether it runs, and where. Exit 7 when it does not. Example: irflow vault status"""
-    from irflow.adapters.vault.embedded import running_pid
+    """Say whether it runs, where, and whether it is sealed. Exit 7 when it is no use. Example: irflow vault status"""
+    from irflow.adapters.vault.embedded import running_pid, running_vault
 
     folder = _folder()
-    pid, port = running_pid(folder), folder / "port"
-    url = f"https://127.0.0.1:{port.read_text()}" if pid and port.exists() else None
+    pid, vault = running_pid(folder), running_vault(folder)
+    sealed = vault.sealed() if vault else None
     if json:
-        dump({"pid": pid, "url": url})
+        dump({"pid": pid, "url": vault.url if vault else None, "sealed": sealed})
+    elif vault:
+        say(f"{vault.url}, process {pid}" + (", sealed; irflow vault up unseals it" if sealed else ""))
     else:
-        say(f"{url}, process {pid}" if pid else "not running")
-    if not pid:
+        say("half made; irflow vault up makes it anew" if pid else "not running")
+    if vault is None or sealed:
         raise typer.Exit(7)
 
 

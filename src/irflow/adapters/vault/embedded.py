@@ -6,8 +6,6 @@ Its unseal key and root token lie in files beside its data: whoever can read the
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import os
 import shutil
 import signal
@@ -22,11 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import hvac
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from irflow.adapters.vault.certificates import make_certificates, write_private
 from irflow.adapters.vault.failures import named
 from irflow.adapters.vault.session import Login
 from irflow.core.errors import IrflowError, ServiceMissing
@@ -103,6 +98,15 @@ class EmbeddedVault:
             self.url, SecretRef("file", str(keys / "role.id")), SecretRef("file", str(keys / "secret.id")), self.ca
         )
 
+    @property
+    def half_made(self) -> bool:
+        """Whether its first start was cut off: nobody has used it, and maybe nobody has its key."""
+        return self._making.exists()
+
+    @property
+    def _making(self) -> Path:
+        return self.home / "making"
+
     def start(self) -> None:
         """Start it and wait until it answers: initialised, unsealed, with irflow's mount, policy and role.
 
@@ -111,6 +115,7 @@ class EmbeddedVault:
         binary = program()
         for name in ("", "data", "tls", "keys"):
             (self.home / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._begin_making()
         noted = self.home / "port"
         if not self.port:
             self.port = int(noted.read_text()) if noted.exists() else _free_port()
@@ -134,9 +139,25 @@ class EmbeddedVault:
             self.unseal()
             if not (self.home / "keys" / "secret.id").exists():
                 self.provision()
+            self._making.unlink(missing_ok=True)
         except BaseException:
             self.stop()
             raise
+
+    def _begin_making(self) -> None:
+        """Note that it is being made; what a start that was cut off left of another one is taken away."""
+        if self.half_made:
+            end(self.home)
+            for name in ("data", "keys"):
+                shutil.rmtree(self.home / name)
+                (self.home / name).mkdir(mode=0o700)
+        elif not (self.home / "keys" / "secret.id").exists():
+            self._making.touch(mode=0o600)
+
+    def sealed(self) -> bool:
+        """Whether it has no key to its data, as after a start by somebody else. Raises VaultUnreachable."""
+        with named(self.url):
+            return bool(self.client("").sys.is_sealed())
 
     def unseal(self) -> None:
         """Unseal it, the first time initialise it, and wait until it is active."""
@@ -146,8 +167,8 @@ class EmbeddedVault:
             if not client.sys.is_initialized():
                 made = client.sys.initialize(1, 1)
                 remember(made["keys"][0])
-                _write(key, made["keys"][0])
-                _write(root, made["root_token"])
+                write_private(key, made["keys"][0])
+                write_private(root, made["root_token"])
             if client.sys.is_sealed():
                 client.sys.submit_unseal_key(key.read_text())
         self._until(
@@ -170,8 +191,8 @@ class EmbeddedVault:
             secret = client.auth.approle.generate_secret_id(ROLE)["data"]["secret_id"]
             remember(secret)
         self._until(lambda: bool(client.secrets.kv.v2.read_configuration(mount_point=MOUNT)), "has no KV engine")
-        _write(self.home / "keys" / "role.id", role)
-        _write(self.home / "keys" / "secret.id", secret)
+        write_private(self.home / "keys" / "role.id", role)
+        write_private(self.home / "keys" / "secret.id", secret)
 
     def client(self, token: str) -> Any:
         """A client with a token of one's own."""
@@ -223,6 +244,13 @@ def running_pid(home: Path) -> int | None:
     return pid if f"-config={home / 'server.hcl'}".encode() in command else None
 
 
+def running_vault(home: Path) -> EmbeddedVault | None:
+    """The server of this folder, whoever started it; None when none runs, or one whose start was cut off."""
+    noted = home / "port"
+    found = EmbeddedVault(home, int(noted.read_text()) if noted.exists() else 0)
+    return found if running_pid(home) is not None and not found.half_made else None
+
+
 def end(home: Path) -> bool:
     """Stop the server of this folder, whoever started it; False when there was none. Raises ServiceMissing."""
     pid = running_pid(home)
@@ -246,45 +274,6 @@ def running(home: Path, *, audit: Path | None = None) -> Iterator[EmbeddedVault]
         yield vault
     finally:
         vault.stop()
-
-
-def make_certificates(folder: Path) -> None:
-    """An authority and a certificate for loopback: ca.pem, server.pem, server.key. The authority's key is dropped."""
-    now = datetime.datetime.now(datetime.UTC)
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "irflow embedded Vault")])
-
-    def begin(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=365))
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), False)
-        )  # fmt: skip
-
-    signing = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    root = (
-        begin(issuer, authority.public_key())
-        .add_extension(x509.BasicConstraints(True, 0), True).add_extension(signing, True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority.public_key()), False)
-        .sign(authority, hashes.SHA256())
-    )  # fmt: skip
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    server = (
-        begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]), own.public_key())
-        .add_extension(x509.SubjectAlternativeName(names), False).sign(authority, hashes.SHA256())
-    )  # fmt: skip
-    pem = serialization.Encoding.PEM
-    (folder / "server.pem").write_bytes(server.public_bytes(pem))
-    key = own.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(folder / "server.key", key.decode())
-    (folder / "ca.pem").write_bytes(root.public_bytes(pem))
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _free_port() -> int:

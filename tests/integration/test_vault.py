@@ -7,14 +7,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from irflow.adapters.secret_files import FileSecrets
-from irflow.adapters.vault.documents import KEPT_VERSIONS, OURS, KvDocument, VaultSecrets
-from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault, make_certificates, running, running_pid
+from irflow.adapters.vault.certificates import make_certificates
+from irflow.adapters.vault.documents import KvDocument, VaultSecrets
+from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault, running, running_pid
 from irflow.adapters.vault.failures import (
     VaultDenied,
     VaultLoginFailed,
@@ -26,7 +29,6 @@ from irflow.adapters.vault.failures import (
 )
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError, IrflowError
-from irflow.core.rotation import Overtaken
 from irflow.core.secret import SecretRef, SecretValue
 
 REF = SecretRef.parse(f"vault:{MOUNT}/shop/db#password")
@@ -133,6 +135,44 @@ def test_a_server_with_another_certificate_gets_nothing(vault: EmbeddedVault, tm
         read(Session(replace(vault.login, ca=tmp_path / "ca.pem"), FileSecrets()))
 
 
+def test_an_authority_whose_certificate_is_not_there_is_named(vault: EmbeddedVault, tmp_path: Path) -> None:
+    session = Session(replace(vault.login, ca=tmp_path / "none.pem"), FileSecrets())
+    with pytest.raises(ConfigurationError, match=r"none\.pem: .* cannot be read\. See vault\.ca"):
+        read(session)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("text/html", "<html>Welcome</html>"), ("application/json", '{"auth": null}')]
+)
+def test_a_web_server_that_is_no_vault_is_named(vault: EmbeddedVault, kind: str, body: str) -> None:
+    with answering(kind, body) as url, pytest.raises(VaultUnreachable, match=r"no Vault\. See vault\.url"):
+        read(Session(replace(vault.login, url=url, ca=None), FileSecrets()))
+
+
+@contextmanager
+def answering(kind: str, body: str) -> Iterator[str]:
+    """The URL of a server that answers everything alike."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_server_that_hangs_is_given_up_in_time(vault: EmbeddedVault) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -170,41 +210,6 @@ def test_what_is_not_there_is_named(session: Session, reference: str, error: typ
         VaultSecrets(session).resolve(SecretRef.parse(reference))
     assert reference in str(caught.value)
     assert VALUE not in str(caught.value)
-
-
-def test_of_two_who_decide_on_the_same_version_one_is_overtaken(session: Session) -> None:
-    document = KvDocument(session, SecretRef.parse(f"vault:{MOUNT}/raced#password"))
-    document.begin(SecretValue(b"one"), {})
-    first, second = document.read(), document.read()
-    assert document.write(replace(first, live=SecretValue(b"two"))).version == 2
-    with pytest.raises(Overtaken):
-        document.write(replace(second, live=SecretValue(b"three")))
-    assert document.read().live.reveal() == b"two"
-
-
-def test_older_versions_are_destroyed_and_none_before_that_is_dropped(vault: EmbeddedVault, session: Session) -> None:
-    document = KvDocument(session, SecretRef.parse(f"vault:{MOUNT}/aged#password"))
-    found = document.begin(SecretValue(b"0"), {})
-    for number in range(1, KEPT_VERSIONS):
-        found = document.write(replace(found, live=SecretValue(str(number).encode())))
-    kv = vault.root().secrets.kv.v2
-    assert len(kv.read_secret_metadata("aged", mount_point=MOUNT)["data"]["versions"]) == KEPT_VERSIONS
-    document.forget(found.version)
-    versions = kv.read_secret_metadata("aged", mount_point=MOUNT)["data"]["versions"]
-    assert [int(number) for number, one in versions.items() if not one["destroyed"]] == [found.version]
-
-
-def test_a_document_that_others_made_is_taken_over_as_it_is(vault: EmbeddedVault, session: Session) -> None:
-    vault.root().secrets.kv.v2.create_or_update_secret(
-        "theirs", {"password": "p", "url": "u", "port": 1}, mount_point=MOUNT
-    )
-    document = KvDocument(session, SecretRef.parse(f"vault:{MOUNT}/theirs#password"))
-    written = document.write(document.read())
-    assert written.rest == {"url": "u", "port": 1}
-    kept = vault.root().secrets.kv.v2.read_secret_version("theirs", mount_point=MOUNT, raise_on_deleted_version=True)
-    assert {name: one for name, one in kept["data"]["data"].items() if name != OURS} == {
-        "password": "p", "url": "u", "port": 1,
-    }  # fmt: skip
 
 
 def test_nothing_of_it_can_be_read_by_others_or_in_the_list_of_processes(vault: EmbeddedVault) -> None:

@@ -72,6 +72,7 @@ class Staged:
 class Document:
     """All that decides about one secret. version: what a check-and-set compares. run: the last rotation that ended.
 
+    given_up: the last rotation that was given up; older versions have its value until they are destroyed.
     name: what it is called where it lives, its reference; versions of documents with other names do not compare.
     since: when the live value was made, as far as anybody noted it.
     old: the value before, until it is proved refused. rest: fields that are not irflow's (a user name ...), kept.
@@ -86,6 +87,7 @@ class Document:
     rest: dict[str, Json] = field(default_factory=dict, repr=False)
     name: str = ""
     since: datetime | None = None
+    given_up: str = ""
 
 
 class Authority(Protocol):
@@ -225,7 +227,7 @@ class Rotator:
         """Finish what a crash left; without such, nothing happens. Raises as rotate."""
         document = self.authority.read()
         if not document.staged and not document.old:
-            self.authority.forget(document.version)
+            self._tidy(document)
             return _unchanged(document)
         with self.target.fence() as writer:
             document = self.authority.read()
@@ -246,8 +248,12 @@ class Rotator:
         return _unchanged(document)
 
     def changed(self) -> datetime | None:
-        """When the live value was made; None where nobody noted it. Raises as sweep."""
-        return self.authority.read().since
+        """When the live value was made; None where nobody noted it, and while an older one may still work.
+
+        Raises as sweep.
+        """
+        document = self.authority.read()
+        return None if document.staged or document.old else document.since
 
     def _replace(self, document: Document, run: str) -> Rotation:
         """One write is all where nobody else has to take the value, so nothing can be left half done."""
@@ -271,7 +277,7 @@ class Rotator:
                 document = self._give_up(writer, document, document.staged)
                 result = Result.DISABLED if document.disabled else Result.ROLLED_BACK
         elif not document.old:
-            self.authority.forget(document.version)
+            self._tidy(document)
             return None
         if document.old:
             document = self._end(writer, document, document.old)
@@ -316,7 +322,7 @@ class Rotator:
                 "the account could not be disabled" if disable else "the value from before does not work again",
                 hint="Both values stay in the document; look at the target, then run irflow secrets sweep",
             )
-        return self._write(replace(document, staged=None, disabled=disable), "ended")
+        return self._write(replace(document, staged=None, disabled=disable, given_up=staged.run), "ended")
 
     def _end(self, writer: Writer, document: Document, old: SecretValue) -> Document:
         """The old value is dead, and proved so, before it is forgotten."""
@@ -329,6 +335,11 @@ class Rotator:
             raise StillAccepted("the old value is still accepted", hint="Close the account, then: irflow secrets sweep")
         self.passed("refused", document.version)
         return self._write(replace(document, old=None), "cleared")
+
+    def _tidy(self, document: Document) -> None:
+        """Destroy what a crash left in older versions; where irflow never changed anything they are not irflow's."""
+        if document.run or document.given_up:
+            self.authority.forget(document.version)
 
     def _write(self, document: Document, step: str) -> Document:
         written = self.authority.write(document)

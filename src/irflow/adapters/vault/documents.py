@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import hvac
 
-from irflow.adapters.vault.failures import VaultPathMissing
+from irflow.adapters.vault.failures import VaultDenied, VaultPathMissing
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError
 from irflow.core.model import Json, from_text, to_text
-from irflow.core.rotation import Document, OnFailure, Staged
+from irflow.core.rotation import Document, OnFailure, Overtaken, Staged
 from irflow.core.secret import SecretRef, SecretValue
 
 OURS = "_irflow"
-"""The one field of a document that is irflow's: run, staged, old, disabled, since."""
+"""The one field of a document that is irflow's: run, staged, old, disabled, since, given_up."""
 KEPT_VERSIONS = 10
 """A rotation writes 4 and a sweep of a crashed one 4 more: Vault must drop none before it is destroyed."""
 
@@ -36,15 +37,20 @@ class KvDocument:
         )["data"]
         fields: dict[str, Json] = dict(found["data"])
         ours = fields.pop(OURS, None) or {}
-        live = fields.pop(self._field, None)
-        if not isinstance(live, str):
+        live = self._live(fields)
+        try:
+            return self._read(live, ours, found["metadata"], fields)
+        except (AttributeError, KeyError, TypeError, ValueError):  # somebody else wrote into it
             raise ConfigurationError(
-                "the document has no such field", where=str(self.ref), hint=f"It has {', '.join(sorted(fields))}"
-            )
+                f"its field {OURS} is not as irflow writes it", where=str(self.ref),
+                hint="See in an older version what was there: vault kv get -version=N; else take the field away",
+            ) from None  # fmt: skip
+
+    def _read(self, live: SecretValue, ours: Any, about: dict[str, Any], rest: dict[str, Json]) -> Document:
         staged = ours.get("staged")
         return Document(
-            live=SecretValue(live.encode()),
-            version=found["metadata"]["version"],
+            live=live,
+            version=about["version"],
             run=ours.get("run", ""),
             staged=staged and Staged(
                 staged["run"], SecretValue(staged["new"].encode()),
@@ -52,9 +58,10 @@ class KvDocument:
             ),
             old=SecretValue(ours["old"].encode()) if "old" in ours else None,
             disabled=ours.get("disabled", False),
-            rest=fields,
+            rest=rest,
             name=str(self.ref),
-            since=_since(ours, found["metadata"]["created_time"]),
+            since=_since(ours, about),
+            given_up=ours.get("given_up", ""),
         )  # fmt: skip
 
     def write(self, document: Document) -> Document:
@@ -77,7 +84,11 @@ class KvDocument:
     def begin(self, value: SecretValue, rest: dict[str, Json]) -> Document:
         """Put a secret under irflow's care that Vault did not have. Raises Overtaken when it is there already."""
         self._guard()
-        return self.write(Document(value, 0, rest=rest, name=str(self.ref)))
+        try:
+            return self.write(Document(value, 0, rest=rest, name=str(self.ref)))
+        except Overtaken:
+            hint = "Nothing was changed; a field more goes in with: vault kv patch -method=rw"
+            raise Overtaken("Vault has this document already", where=str(self.ref), hint=hint) from None
 
     def _guard(self) -> None:
         """Have Vault take no write without a check-and-set, and drop no version that nobody destroyed."""
@@ -87,13 +98,42 @@ class KvDocument:
             )
         )
 
+    def _live(self, fields: dict[str, Json]) -> SecretValue:
+        """Take the value out of a document's fields."""
+        live = fields.pop(self._field, None)
+        if isinstance(live, str):
+            return SecretValue(live.encode())
+        if live is not None:
+            raise ConfigurationError("the value is not a text", where=str(self.ref), hint="Put it there in quotes")
+        there = ", ".join(sorted(fields))
+        raise ConfigurationError(
+            "the document has no such field", where=str(self.ref), hint=f"It has {there}" if there else "It has none"
+        )
+
     @property
     def _field(self) -> str:
         return self.ref.field or "value"
 
     def _call(self, do: Any) -> Any:
-        mount, _, path = self.ref.path.partition("/")
+        tried = self.session.mounts.split(self.ref.path)
+        try:
+            return self._once(do, *tried)
+        except (VaultDenied, VaultPathMissing):
+            self._learn_mount()
+            other = self.session.mounts.split(self.ref.path)
+            if other == tried:
+                raise
+        return self._once(do, *other)
+
+    def _once(self, do: Any, mount: str, path: str) -> Any:
         return self.session.call(str(self.ref), lambda client: do(_kv(client), mount, path))
+
+    def _learn_mount(self) -> None:
+        """Ask Vault where the mount's name ends, as `vault kv` does: whoever may use a mount may ask for it."""
+        path = f"sys/internal/ui/mounts/{self.ref.path}"
+        with suppress(VaultDenied, VaultPathMissing):
+            found: Any = self.session.call(str(self.ref), lambda client: client.read(path))
+            self.session.mounts.learn(found["data"]["path"])
 
 
 @dataclass(frozen=True)
@@ -129,11 +169,13 @@ def _kv(client: hvac.Client) -> Any:
     return client.secrets.kv.v2
 
 
-def _since(ours: dict[str, Json], written: str) -> datetime | None:
-    """When the live value was made: as noted, else when somebody without notes wrote the document."""
+def _since(ours: dict[str, Json], about: dict[str, Any]) -> datetime | None:
+    """When the live value was made: as noted, else when the document was made: later versions may be of others."""
     if ours:
         return from_text(ours["since"]) if "since" in ours else None
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", written))  # it writes nanoseconds
+    if about["version"] != 1:
+        return None
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", about["created_time"]))  # it writes nanoseconds
 
 
 def _ours(document: Document) -> dict[str, Json]:
@@ -148,4 +190,6 @@ def _ours(document: Document) -> dict[str, Json]:
         ours["old"] = document.old.reveal().decode()
     if document.disabled:
         ours["disabled"] = True
+    if document.given_up:
+        ours["given_up"] = document.given_up
     return ours

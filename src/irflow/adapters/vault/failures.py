@@ -81,6 +81,10 @@ def named(where: str) -> Iterator[None]:
         raise VaultDenied(
             "Vault's policy does not allow it", where=where, hint="Compare with secrets/policies/responder.hcl"
         ) from None
+    except requests.exceptions.RequestException as error:
+        raise VaultUnreachable(
+            f"no answer of a Vault ({type(error).__name__})", where=where, hint="See vault.url in irflow.yaml"
+        ) from None
     except hvac.exceptions.VaultError as error:
         raise VaultFailing(
             f"Vault failed ({type(error).__name__})", where=where,

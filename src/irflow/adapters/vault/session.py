@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import TypeVar
 
 import hvac
 
-from irflow.adapters.vault.failures import VaultDenied, named
+from irflow.adapters.vault.failures import VaultDenied, VaultUnreachable, named
+from irflow.adapters.vault.mounts import Mounts
+from irflow.core.errors import ConfigurationError
 from irflow.core.revealed import remember
 from irflow.core.secret import SecretRef, SecretStore, SecretValue
 
@@ -40,6 +43,7 @@ class Session:
         self._mine = threading.local()
         self._entering = threading.Lock()
         self._token = ""
+        self.mounts = Mounts()
 
     def call(self, where: str, do: Callable[[hvac.Client], T]) -> T:
         """Do something with a client that is logged in. where: the path, for errors.
@@ -81,9 +85,14 @@ class Session:
 
     def _client(self) -> hvac.Client:
         """This thread's own: requests' sessions are not made for more than one."""
+        ca = self._login.ca
+        if ca and not os.access(ca, os.R_OK):
+            raise ConfigurationError(
+                "the certificate of Vault's authority cannot be read", where=str(ca), hint="See vault.ca in irflow.yaml"
+            )
         client: hvac.Client | None = getattr(self._mine, "client", None)
         if client is None:
-            verify = str(self._login.ca) if self._login.ca else True
+            verify = str(ca) if ca else True
             client = hvac.Client(url=self._login.url, verify=verify, timeout=self._login.timeout_s)
             self._mine.client = client
         return client
@@ -102,7 +111,11 @@ class Session:
         client.token = ""
         with named("auth/approle/login"):
             said = client.auth.approle.login(role.reveal().decode(), secret.reveal().decode(), use_token=False)
-        token: str = said["auth"]["client_token"]
+        token = (said.get("auth") or {}).get("client_token") if isinstance(said, dict) else None
+        if not isinstance(token, str):  # hvac hands on whatever answers
+            raise VaultUnreachable(
+                "what answers is no Vault", where="auth/approle/login", hint="See vault.url in irflow.yaml"
+            )
         remember(token)
         return token
 

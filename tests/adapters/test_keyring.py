@@ -151,6 +151,7 @@ def test_a_reference_names_service_and_user_and_the_service_may_hold_slashes(pat
     ("reference", "key", "said"),
     [
         ("keyring:irflow/none", KEY, "has no such entry"),
+        ("keyring:irflow/none", KEY, "irflow keyring set irflow/none"),
         ("keyring:irflow", KEY, "SERVICE/USER"),
         ("keyring:irflow/mail", OTHER, "Is its master key the right one"),
     ],

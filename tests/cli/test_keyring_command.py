@@ -25,7 +25,7 @@ def ready(home: Path, irflow: Irflow) -> Path:
 
 
 def give(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogateescape"))))
 
 
 def test_a_value_goes_in_is_listed_by_name_serves_a_channel_and_is_forgotten(
@@ -84,3 +84,14 @@ def test_an_entry_is_service_and_user_and_a_value_is_not_empty(
     give(monkeypatch, "\n")
     assert irflow("keyring", "set", "irflow/mail").code == 2
     assert irflow("keyring", "set", "mail").code == 2
+
+
+def test_a_value_that_is_not_a_text_is_refused_and_nothing_is_written(
+    ready: Path, irflow: Irflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, b"\xff\xfe the-value".decode("utf-8", "surrogateescape"))
+    done = irflow("keyring", "set", "irflow/mail")
+    assert done.code == 2
+    assert "the value is not UTF-8" in done.err
+    assert "the-value" not in done.err
+    assert irflow("keyring", "list").out == "The keyring is empty\n"

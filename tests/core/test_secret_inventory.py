@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from irflow.core import rotations
 from irflow.core.errors import ConfigurationError, IrflowError, UsageError
 from irflow.core.rotation import Result, Rotation
 from irflow.core.rotations import Done, each
@@ -92,6 +94,46 @@ def test_a_value_that_had_to_be_put_back_is_not_good() -> None:
     assert done.result == "rolled back"
 
 
-def test_a_defect_ends_it_all_and_is_not_hidden_in_a_result() -> None:
-    with pytest.raises(ZeroDivisionError):
-        each(inventory(db={}), ["db"], lambda one: 1 // 0)  # type: ignore[arg-type, return-value]
+def test_a_defect_with_one_keeps_no_other_from_being_replaced_and_the_log_has_where(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def work(one: ManagedSecret) -> Rotation:
+        if one.name == "db":
+            raise ZeroDivisionError("a slip")
+        return ROTATED
+
+    ended = {one.name: one for one in each(inventory(db={}, cache={}), ["db", "cache"], work)}
+    assert ended["cache"].good
+    assert ended["db"].result == "failed"
+    assert "a defect of irflow (ZeroDivisionError)" in str(ended["db"].error)
+    assert "a slip" in caplog.text
+    assert "test_secret_inventory.py" in caplog.text
+
+
+def test_after_ctrl_c_what_has_begun_is_finished_and_reported_and_nothing_else_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped, begun, told = threading.Event(), list[str](), list[str]()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            stopped.set()
+            super().shutdown(wait=wait)
+
+    def work(one: ManagedSecret) -> Rotation:
+        begun.append(one.name)
+        assert one.name == "a" or stopped.wait(10)
+        return ROTATED
+
+    def report(done: Done) -> None:
+        told.append(done.name)
+        if done.name == "a":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(rotations, "ThreadPoolExecutor", Pool)
+    found = inventory(**{name: {} for name in "abcdefgh"})
+    with pytest.raises(KeyboardInterrupt):
+        each(found, found.secrets, work, report=report, parallel=2)
+    assert len(begun) <= 3, "at most one more has begun since the first ended"
+    assert sorted(told) == sorted(begun)

@@ -145,7 +145,7 @@ def test_doctor_logs_in_to_vault(desk: Desk) -> None:
 def test_what_is_in_vault_already_is_never_replaced_by_put(desk: Desk) -> None:
     again = desk.irflow("secrets", "put", "shop-db", stdin="mine\n")
     assert again.code != 0
-    assert "somebody else changed it" in again.err
+    assert "Vault has this document already. Nothing was changed" in again.err
 
 
 def test_the_plan_says_the_order_and_who_is_refused_meanwhile(desk: Desk) -> None:

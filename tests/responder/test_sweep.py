@@ -13,6 +13,7 @@ from irflow.core.rotation import Result, Rotation
 from irflow.core.rotations import Done, Told
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory
 from irflow.responder.sweep import SecretSweep
+from irflow.wiring.secret_journal import unnoted
 
 WITHIN_S = 5.0
 
@@ -30,7 +31,7 @@ class Left:
             }
         )
 
-    def sweep(self, names: Iterable[str]) -> tuple[Done, ...]:
+    def sweep(self, names: Iterable[str], told: Told) -> tuple[Done, ...]:
         self.asked.append(list(names))
         if self.away:
             self.away -= 1
@@ -48,14 +49,14 @@ class Left:
 
 def test_what_was_cut_off_is_finished_and_told_the_rest_is_not(caplog: pytest.LogCaptureFixture) -> None:
     left = Left()
-    with caplog.at_level(logging.INFO), SecretSweep(left, lambda: None, first_pause_s=0.01):
+    with caplog.at_level(logging.INFO), SecretSweep(left, lambda: None, unnoted, first_pause_s=0.01):
         assert left.over.wait(WITHIN_S)
     assert [one.getMessage() for one in caplog.records] == ["cut: a rotation that was cut off is finished: rotated"]
 
 
 def test_while_vault_does_not_answer_it_is_tried_again_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     left = Left(away=3)
-    with caplog.at_level(logging.WARNING), SecretSweep(left, lambda: None, first_pause_s=0.01):
+    with caplog.at_level(logging.WARNING), SecretSweep(left, lambda: None, unnoted, first_pause_s=0.01):
         assert left.over.wait(WITHIN_S)
     assert len(left.asked) == 4
     assert sorted(one.getMessage() for one in caplog.records) == [
@@ -65,20 +66,20 @@ def test_while_vault_does_not_answer_it_is_tried_again_and_told_once(caplog: pyt
 
 def test_while_all_is_halted_nothing_is_touched_and_afterwards_it_is() -> None:
     left, answers = Left(), iter(["a drill", "a drill", None])
-    with SecretSweep(left, lambda: next(answers), first_pause_s=0.01):
+    with SecretSweep(left, lambda: next(answers), unnoted, first_pause_s=0.01):
         assert left.over.wait(WITHIN_S)
     assert len(left.asked) == 1
 
 
 def test_without_secrets_there_is_no_thread() -> None:
     before = threading.active_count()
-    with SecretSweep(None, lambda: None):
+    with SecretSweep(None, lambda: None, unnoted):
         assert threading.active_count() == before
 
 
 def test_it_ends_at_once_with_the_responder_while_it_waits_to_try_again() -> None:
     left = Left(away=10)
-    with SecretSweep(left, lambda: None, first_pause_s=60.0) as sweep:
+    with SecretSweep(left, lambda: None, unnoted, first_pause_s=60.0) as sweep:
         while not left.asked:
             pass
     assert not sweep._thread.is_alive()

@@ -6,12 +6,9 @@ from typing import Any, ClassVar
 
 from irflow.core.action import Action, Change, Check, Context, Params, Proof
 from irflow.core.errors import Refused
-from irflow.core.journal import Draft, Kind
 from irflow.core.model import Json
 from irflow.core.rotations import Done, Rotations
-
-_JOURNALLED = frozenset({"staged", "promoted", "given_up", "ended", "cleared"})
-"""The transitions that are written to a document; what lies between can be done twice."""
+from irflow.core.secret_changes import secret_change
 
 
 class RotateParams(Params):
@@ -63,9 +60,8 @@ class SecretRotate(Action[RotateParams]):
         """Replace them. One that fails keeps no other from being replaced; verify names it."""
 
         def told(name: str, transition: str, version: int) -> None:
-            if transition in _JOURNALLED:
-                data: dict[str, Json] = {"name": name, "transition": transition, "version": version}
-                draft = Draft(Kind.SECRET_CHANGED, context.actor, data, context.step.key, epoch=context.epoch)
+            draft = secret_change(name, transition, version, context.actor, step=context.step.key, epoch=context.epoch)
+            if draft is not None:
                 context.ports.store.transact(lambda tx: tx.append(context.incident.id, draft))
 
         ended = _rotations(context).rotate(change.data["secrets"], change.data["run"], told)

@@ -23,16 +23,10 @@ Entry = Annotated[str, typer.Argument(metavar="SERVICE/USER", help="As in keyrin
 @app.command("set")
 def set_(entry: Entry) -> None:
     """Store a value from standard input, in place of what is there. Example: irflow keyring set irflow/mail < url"""
-    import sys
-
-    from irflow.core.errors import UsageError
+    from irflow.cli.value import given_value
 
     service, user = _parts(entry)
-    if sys.stdin.isatty():
-        raise UsageError("the value comes on standard input", hint=f"irflow keyring set {entry} < FILE")
-    value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
-    if not value:
-        raise UsageError("the value is empty", hint="Nothing was written")
+    value = given_value(f"irflow keyring set {entry}")
     with _own(entry) as own:
         own.set_password(service, user, value)
     say(f"keyring:{entry} is set")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irflow.cli.output import configuration, dump, progress, say, short, table
+from irflow.cli.output import configuration, dump, progress, say, table
 from irflow.cli.person import Json
+from irflow.cli.secret_work import work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from irflow.core.errors import IrflowError
     from irflow.core.rotation import Rotation
-    from irflow.core.rotations import Done, Rotates
+    from irflow.core.rotations import Rotates
     from irflow.core.secret_inventory import ManagedSecret
     from irflow.wiring import Configuration
 
@@ -36,6 +38,8 @@ On = Annotated[
     typer.Option("--exposed-on", metavar="HOST", help="Those that HOST asks for or uses; repeat for each."),
 ]
 Run = Annotated[str, typer.Option("--run", metavar="ID", help="Go on with a rotation that was cut off.")]
+_NONE = "no secret was exposed"
+_RUN = re.compile(r"[!-~]{1,200}")
 
 
 @app.command("list")
@@ -45,7 +49,7 @@ def list_(json: Json = False) -> None:
     changed, troubles = _changed(config, list(config.secrets.secrets))
     rows = [_row(one, changed[one.name]) for one in config.secrets.secrets.values()]
     if json:
-        dump(rows)
+        dump([{**row, "error": str(troubles[row["name"]]) if row["name"] in troubles else None} for row in rows])
         return
     table(
         "", ("name", "kind", "last replaced", "reference", "owner", "after", "read by", "if it fails"),
@@ -66,20 +70,14 @@ def put(name: Annotated[str, typer.Argument(metavar="NAME", help="As in secrets.
 
     Example: irflow secrets put shop-db < password.txt
     """
-    import sys
-
-    from irflow.core.errors import UsageError
+    from irflow.cli.value import given_value
     from irflow.core.secret import SecretValue
     from irflow.wiring.secrets import secret_document
 
     config = _configured()
     one = config.secrets.get(name)
-    if sys.stdin.isatty():
-        raise UsageError("the value comes on standard input", hint=f"irflow secrets put {name} < FILE")
-    value = sys.stdin.buffer.read().removesuffix(b"\n").removesuffix(b"\r")
-    if not value:
-        raise UsageError("the value is empty", hint="Nothing was written")
-    written = secret_document(config.settings, one).begin(SecretValue(value), {})
+    value = given_value(f"irflow secrets put {name}")
+    written = secret_document(config.settings, one).begin(SecretValue(value.encode()), {})
     say(f"{one.reference} is version {written.version}")
 
 
@@ -94,6 +92,9 @@ def plan(names: Names = None, since: Since = "", on: On = None, json: Json = Fal
     groups = config.secrets.order(chosen)
     with _rotators(config) as rotator:
         meant = {name: rotator(config.secrets.get(name)) for name in chosen}
+    if not chosen and not json:
+        say(_NONE)
+        return
     if json:
         dump([
             [{"name": name, "overlap": meant[name].overlap, "meanwhile": meant[name].meanwhile} for name in group]
@@ -124,21 +125,24 @@ def rotate(
     config = _configured()
     chosen = _exposed(config, _chosen(config, names), since, on)
     if not chosen:
-        say("no secret was exposed")
+        say(_NONE)
         return
-    _rotate(chosen, run, parallel, json=json)
+    _rotate(config, chosen, run, parallel, json=json)
 
 
 @app.command("rotate-all")
 def rotate_all(run: Run = "", parallel: Parallel = 8, json: Json = False) -> None:
     """Replace every secret, irflow's own last. Example: irflow secrets rotate-all"""
-    _rotate(None, run, parallel, json=json)
+    config = _configured()
+    _rotate(config, _chosen(config, None), run, parallel, json=json)
 
 
 @app.command()
 def sweep(names: Names = None, parallel: Parallel = 8, json: Json = False) -> None:
     """Finish what a crash left half done; begins nothing. Example: irflow secrets sweep"""
-    _work(names, lambda rotator: rotator.sweep(), parallel, json=json)
+    config = _configured()
+    chosen = _chosen(config, names)
+    work(config, chosen, lambda rotator: rotator.sweep(), parallel, json=json, again="irflow secrets sweep")
 
 
 @app.command()
@@ -152,32 +156,23 @@ def verify(names: Names = None, parallel: Parallel = 8, json: Json = False) -> N
     def check(rotator: Rotates) -> Rotation:
         return rotator.verify()
 
-    _work(names, check, parallel, json=json, words={str(Result.UNCHANGED): "works"})
+    config = _configured()
+    work(config, _chosen(config, names), check, parallel, json=json, words={str(Result.UNCHANGED): "works"})
 
 
 # ---------------------------------------------------------------- what they share
 
 
-def _rotate(names: Sequence[str] | None, run: str, parallel: int, *, json: bool) -> None:
+def _rotate(config: Configuration, chosen: Sequence[str], run: str, parallel: int, *, json: bool) -> None:
     from ulid import ULID
 
+    from irflow.core.errors import UsageError
+
+    if run and not _RUN.fullmatch(run):
+        raise UsageError("not the id of a run", hint="It is what irflow printed: letters and digits, no blanks")
     run = run or str(ULID())
     progress(f"run {run}; if this is cut off: --run {run} goes on with it")
-    _work(names, lambda rotator: rotator.rotate(run), parallel, json=json)
-
-
-def _work(
-    names: Sequence[str] | None, do: Callable[[Rotates], Rotation], parallel: int, *, json: bool,
-    words: dict[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Do it for each, with a bar while it lasts; ends with the exit code for the results."""
-    from irflow.core.rotations import each
-
-    config = _configured()
-    chosen = _chosen(config, names)
-    with _rotators(config) as rotator, _bar(len(chosen)) as report:
-        ended = each(config.secrets, chosen, lambda one: do(rotator(one)), report=report, parallel=parallel)
-    _told(ended, words or {}, json=json)
+    work(config, chosen, lambda rotator: rotator.rotate(run), parallel, json=json, again=f"--run {run}")
 
 
 def _configured() -> Configuration:
@@ -236,58 +231,9 @@ def _rotators(config: Configuration) -> Iterator[Callable[[ManagedSecret], Rotat
         yield rotations.rotator
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[Done], None]]:
-    """A bar on a terminal; elsewhere a line for each."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done: progress(f"{done.name}: {done.result} ({done.seconds:.1f} s)")
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as drawn:
-        task = drawn.add_task("secrets", total=total)
-        yield lambda done: drawn.update(task, advance=1, description=done.name)
-
-
 def _row(one: ManagedSecret, changed: datetime | None) -> dict[str, Any]:
     return {
         "name": one.name, "kind": one.kind, "changed": changed and f"{changed:%Y-%m-%dT%H:%M:%SZ}",
         "reference": one.reference, "owner": one.owner, "after": one.after,
         "dependants": one.dependants, "own": one.own, "on_failure": str(one.on_failure),
-    }  # fmt: skip
-
-
-def _told(ended: Sequence[Done], words: dict[str, str], *, json: bool) -> None:
-    """Each result; ends with exit code 1 when none is good, 4 when some are not."""
-    if json:
-        dump([_result(one, words) for one in ended])
-    else:
-        table(
-            "", ("name", "result", "seconds", "refused for", "why"),
-            [
-                (one.name, words.get(one.result, one.result), f"{one.seconds:.2f}",
-                 f"{one.rotation.gap_s * 1000:.0f} ms" if one.rotation and one.rotation.gap_s is not None else "-",
-                 short(str(one.error), 200) if one.error else "-")
-                for one in ended
-            ],
-        )  # fmt: skip
-    bad = [one for one in ended if not one.good]
-    for one in bad:
-        if one.rotation and str(one.rotation.result) == "rolled back":
-            progress(f"{one.name}: the value from before works again, although somebody else may know it")
-    if not json:
-        say(f"{len(ended) - len(bad)} of {len(ended)} done")
-    if bad:
-        raise typer.Exit(1 if len(bad) == len(ended) else 4)
-
-
-def _result(one: Done, words: dict[str, str]) -> dict[str, Any]:
-    found = one.rotation
-    return {
-        "name": one.name, "result": words.get(one.result, one.result), "seconds": round(one.seconds, 3),
-        "gap_s": found.gap_s if found else None, "version": found.after if found else None,
-        "error": str(one.error) if one.error else None,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,6 +13,8 @@ from typing import Protocol
 from irflow.core.errors import IrflowError
 from irflow.core.rotation import Result, Rotation
 from irflow.core.secret_inventory import ManagedSecret, SecretInventory
+
+log = logging.getLogger(__name__)
 
 PARALLEL = 8
 """Vault answers no faster with more (measured: KV 225 full cycles a second with 16 threads, 112 with one)."""
@@ -80,7 +83,7 @@ class Rotations(Protocol):
         """Replace each, in the inventory's order; the same run never twice."""
         ...
 
-    def sweep(self, names: Iterable[str]) -> tuple[Done, ...]:
+    def sweep(self, names: Iterable[str], told: Told) -> tuple[Done, ...]:
         """Finish of each what a crash left; begins nothing."""
         ...
 
@@ -99,35 +102,50 @@ def each(
 ) -> tuple[Done, ...]:
     """Do the work for each, in the inventory's order. What waits for one that failed is not tried.
 
-    report: told of each as it ends, in this thread. Only errors of irflow are results; others end it all.
+    report: told of each as it ends, in this thread. Only what ends this thread itself, such as Ctrl-C, ends it all:
+    what has begun is finished and reported first, nothing else begins.
     """
     sorter = inventory.graph(names)
     ended: dict[str, Done] = {}
+    running: list[Future[Done]] = []
+
+    def over(done: Done) -> None:
+        ended[done.name] = done
+        sorter.done(done.name)
+        report(done)
+
     with ThreadPoolExecutor(parallel, "rotation") as pool:
-        running: dict[Future[Done], str] = {}
-        while sorter.is_active():
-            for name in sorter.get_ready():
-                one = inventory.secrets[name]
-                missing = [other for other in one.after if other in ended and not ended[other].good]
-                if missing:
-                    why = IrflowError(f"waits for {', '.join(missing)}", where=name, hint="Mend those first")
-                    ended[name] = Done(name, None, why, 0.0)
-                    report(ended[name])
-                    sorter.done(name)
-                else:
-                    running[pool.submit(_timed, one, work)] = name
-            if running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(future)
-                    ended[name] = future.result()
-                    report(ended[name])
-                    sorter.done(name)
+        try:
+            while sorter.is_active():
+                for name in sorter.get_ready():
+                    one = inventory.secrets[name]
+                    missing = [other for other in one.after if other in ended and not ended[other].good]
+                    if missing:
+                        why = IrflowError(f"waits for {', '.join(missing)}", where=name, hint="Mend those first")
+                        over(Done(name, None, why, 0.0))
+                    else:
+                        running.append(pool.submit(_timed, one, work))
+                if running:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        running.remove(future)
+                        over(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for future in wait([one for one in running if not one.cancelled()]).done:
+                over(future.result())
+            raise
     return tuple(ended[name] for name in sorted(ended))
 
 
 def _timed(one: ManagedSecret, work: Callable[[ManagedSecret], Rotation]) -> Done:
     started = time.monotonic()
+    why: IrflowError
     try:
         return Done(one.name, work(one), None, time.monotonic() - started)
     except IrflowError as error:
-        return Done(one.name, None, error, max(time.monotonic() - started, 0.001))
+        why = error
+    except Exception as error:  # a defect with one secret must not keep the others from being replaced
+        log.exception("%s: a defect of irflow", one.name)
+        said = f"a defect of irflow ({type(error).__name__})"
+        why = IrflowError(said, where=one.name, hint="The log says where, with the lines of the program")
+    return Done(one.name, None, why, max(time.monotonic() - started, 0.001))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from types import FrameType
 
 from irflow.responder.loop import Responder
 from irflow.responder.sweep import SecretSweep
 from irflow.wiring import Configuration, flow_starter, notification_channel, open_runtime, work_told
+from irflow.wiring.secret_journal import SecretJournal
+
+log = logging.getLogger(__name__)
 
 
 def run_responder(config: Configuration) -> None:
@@ -23,5 +27,6 @@ def run_responder(config: Configuration) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        with work_told(settings), SecretSweep(wired.engine.ports.rotations, wired.store.halted):
+        noted = SecretJournal(wired.store, "irflow:responder", log.warning).told
+        with work_told(settings), SecretSweep(wired.engine.ports.rotations, wired.store.halted, noted):
             responder.run()

@@ -10,7 +10,7 @@ from typing import Self
 
 from irflow.core.errors import IrflowError
 from irflow.core.rotation import Result
-from irflow.core.rotations import Done, Rotations
+from irflow.core.rotations import Done, Rotations, Told
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,18 @@ class SecretSweep:
     """Finishes what was left half done, each secret until it was looked at once; begins no rotation.
 
     rotations: None where irflow looks after no secrets; then there is no thread. halted: why all automation stands
-    still, None while it does not. A context: the thread runs while it is open.
+    still, None while it does not. noted: told each transition. A context: the thread runs while it is open.
     """
 
     def __init__(
-        self, rotations: Rotations | None, halted: Callable[[], str | None], *, first_pause_s: float = FIRST_PAUSE_S
+        self,
+        rotations: Rotations | None,
+        halted: Callable[[], str | None],
+        noted: Told,
+        *,
+        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
-        self._rotations, self._halted, self._pause_s = rotations, halted, first_pause_s
+        self._rotations, self._halted, self._noted, self._pause_s = rotations, halted, noted, first_pause_s
         self._told: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
@@ -64,7 +69,7 @@ class SecretSweep:
         """Sweep these. Returns those that are still to be looked at."""
         if self._rotations is None or self._halted() is not None:
             return names
-        ended = self._rotations.sweep(sorted(names))
+        ended = self._rotations.sweep(sorted(names), self._noted)
         for one in ended:
             self._tell(one)
         return {one.name for one in ended if one.error is not None}

@@ -38,9 +38,9 @@ class VaultRotations:
         """See core.rotations.Rotations."""
         return each(self.inventory, names, lambda one: self.rotator(one, told).rotate(run))
 
-    def sweep(self, names: Iterable[str]) -> tuple[Done, ...]:
+    def sweep(self, names: Iterable[str], told: Told) -> tuple[Done, ...]:
         """See core.rotations.Rotations."""
-        return each(self.inventory, names, lambda one: self.rotator(one).sweep())
+        return each(self.inventory, names, lambda one: self.rotator(one, told).sweep())
 
     def verify(self, names: Iterable[str]) -> tuple[Done, ...]:
         """See core.rotations.Rotations."""

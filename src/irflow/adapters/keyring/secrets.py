@@ -69,7 +69,9 @@ class KeyringSecrets:
             found = self._backend.get_password(service, user)
         if found is None:
             raise ConfigurationError(
-                "the keyring has no such entry", where=str(ref), hint=f"Put it there: keyring set {service} {user}"
+                "the keyring has no such entry",
+                where=str(ref),
+                hint=f"Put it there: irflow keyring set {service}/{user}",
             )
         return SecretValue(found.encode())
 

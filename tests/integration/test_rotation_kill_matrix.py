@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -16,7 +14,7 @@ import pytest
 from irflow.adapters.vault.embedded import MOUNT, EmbeddedVault, running
 from irflow.adapters.vault.failures import VaultPathMissing
 from tests.services.postgres import PostgresServer, running_postgres
-from tests.services.rotation_hands import FAILING, WORKING, Hands, rotating
+from tests.services.rotation_hands import FAILING, WORKING, Hands, agreed, rotating
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -122,19 +120,8 @@ def test_without_a_document_nothing_is_changed(hands: Hands) -> None:
 
 
 def test_of_many_who_rotate_at_once_all_that_end_well_agree(hands: Hands) -> None:
-    said: list[str] = []
-
-    def one(number: int) -> None:
-        with rotating() as process:
-            said.append(replace(hands, process=process).order(f"run-{number}")["said"])
-
-    threads = [threading.Thread(target=one, args=[number]) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert "rotated" in said
-    assert all(one == "rotated" or one.startswith(("SecretBusy", "Overtaken")) for one in said), said
+    said = hands.all_at_once()
+    assert agreed(said), "\n".join(said)
     hands.rotate("")
     assert hands.ended() != "old0"
 

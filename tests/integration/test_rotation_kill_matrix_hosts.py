@@ -22,7 +22,7 @@ from irflow.lab.attack_brute_force import TAKE_PASSWORDS
 from irflow.lab.lab import Lab
 from irflow.lab.model import Level
 from tests.services.on_host import on
-from tests.services.rotation_hands import FAILING, WORKING, Hands, rotating
+from tests.services.rotation_hands import FAILING, WORKING, Hands, agreed, rotating
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -146,6 +146,16 @@ def test_an_account_that_is_to_be_disabled_lets_nobody_in_until_a_rotation_succe
     assert made.document.read().disabled
     assert made.rotate("run-2")["said"] == "rotated"
     assert made.ended() != made.first
+
+
+def test_of_many_who_rotate_at_once_all_that_end_well_agree(lab: Lab, made: Hands) -> None:
+    said = made.all_at_once()
+    assert agreed(said), "\n".join(said)
+    made.rotate("")
+    assert made.ended() != made.first
+    if made.kind == "authorized_key":
+        lines = on(lab, lab.hosts[0], "cat /home/deploy/.ssh/authorized_keys").splitlines()
+        assert len(lines) == 2, "none of theirs is left beside the live one and that of somebody else"
 
 
 def test_whoever_was_overtaken_changes_the_host_no_more(

@@ -20,7 +20,7 @@ from irflow.core.rotation import Overtaken, SecretBusy
 from irflow.core.rotation_means import Means
 from irflow.core.secret import SecretValue
 from tests.services.redis import ADMIN, PASSWORD, RedisServer, running_redis
-from tests.services.rotation_hands import FAILING, WORKING, Hands, rotating
+from tests.services.rotation_hands import FAILING, WORKING, Hands, agreed, rotating
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -133,6 +133,15 @@ def test_who_reads_the_document_is_never_refused_with_what_it_says_and_old_conne
     assert tries[0] > 5
     assert not refused
     hands.ended()
+
+
+def test_of_many_who_rotate_at_once_all_that_end_well_agree(server: RedisServer, hands: Hands) -> None:
+    said = hands.all_at_once()
+    assert agreed(said), "\n".join(said)
+    hands.rotate("")
+    assert hands.ended() != "old0"
+    with server.client() as client:
+        assert len(client.acl_getuser("shop")["passwords"]) == 1, "none of theirs is left beside the live one"
 
 
 def test_whoever_was_overtaken_changes_the_server_no_more(hands: Hands) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,20 +36,36 @@ def rotating() -> Iterator[subprocess.Popen[str]]:
 
 def tell(process: subprocess.Popen[str], vault: EmbeddedVault, **order: Any) -> dict[str, Any]:
     """Have a rotation done; see rotation_process for what stands in an order and in the answer."""
+    return ask(process, **addressed(vault, order))
+
+
+def addressed(vault: EmbeddedVault, order: dict[str, Any]) -> dict[str, Any]:
+    """An order that says itself which Vault is meant."""
     login = vault.login
-    return ask(
-        process, **order, url=login.url, role=str(login.role), secret=str(login.secret), ca=str(login.ca),
-    )  # fmt: skip
+    return {**order, "url": login.url, "role": str(login.role), "secret": str(login.secret), "ca": str(login.ca)}
 
 
 def ask(process: subprocess.Popen[str], **order: Any) -> dict[str, Any]:
     """As tell, for an order that says itself which Vault is meant."""
+    answer: dict[str, Any] = _answer(process, order)
+    return answer
+
+
+def _answer(process: subprocess.Popen[str], order: dict[str, Any] | list[dict[str, Any]]) -> Any:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(order) + "\n")
     process.stdin.flush()
-    answer: dict[str, Any] = json.loads(process.stdout.readline())
-    return answer
+    return json.loads(process.stdout.readline())
+
+
+def agreed(said: Collection[str]) -> bool:
+    """Whether of many who rotated at once one succeeded, and each other did too, was kept out or decided nothing.
+
+    OutcomeUnknown: a log-in to try a value was cut off by another, who ended the account's connections.
+    """
+    kept_out = ("SecretBusy", "Overtaken", "OutcomeUnknown")
+    return "rotated" in said and all(one == "rotated" or one.startswith(kept_out) for one in said)
 
 
 @dataclass
@@ -92,10 +108,19 @@ class Hands:
 
     def order(self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback") -> dict[str, Any]:
         """As rotate, but Vault is not looked at afterwards."""
-        return tell(
-            self.process, self.vault, ref=str(self.ref), kind=self.kind, params=self.params, means=self.means, run=run,
-            fault=fault and f"after:{fault}", broken=broken, on_failure=on_failure, copies=self.copies,
-        )  # fmt: skip
+        return ask(self.process, **self._order(run, fault, broken=broken, on_failure=on_failure))
+
+    def all_at_once(self, number: int = 4) -> list[str]:
+        """What each of so many processes said that began to rotate it at the same moment."""
+        orders = [self._order(f"run-{name}", "", broken=False, on_failure="rollback") for name in range(number)]
+        return [one["said"] for one in _answer(self.process, orders)]
+
+    def _order(self, run: str, fault: str, *, broken: bool, on_failure: str) -> dict[str, Any]:
+        order = {
+            "ref": str(self.ref), "kind": self.kind, "params": self.params, "means": self.means, "run": run,
+            "fault": fault and f"after:{fault}", "broken": broken, "on_failure": on_failure, "copies": self.copies,
+        }  # fmt: skip
+        return addressed(self.vault, order)
 
     def in_vault(self) -> list[str]:
         """Every value that Vault still has, in whatever version."""

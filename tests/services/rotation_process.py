@@ -5,6 +5,7 @@ for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), 
 copies (`file:` references; may be left out), keyring (file, key, lock, and after how many writes of entries it ends, 0
 for never; where ref is in a keyring), changes (after how many of the changes that an engine makes, to Vault and to
 hosts, it is killed; may be left out). The answer: whether the child was killed, and what it returned or raised.
+A list of orders is carried out all at once, and answered by a list.
 """
 
 from __future__ import annotations
@@ -159,19 +160,43 @@ def main() -> None:
     kinds(), engines.kinds()  # loaded here, once
     _say("ready")
     for line in sys.stdin:
+        order = json.loads(line)
+        if isinstance(order, list):
+            _say(json.dumps(_all(order)))
+        else:
+            _say(json.dumps(_all([order])[0]))
+
+
+def _all(orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every order in a child of its own; they begin when all are there."""
+    waiting, go = os.pipe()
+    children = []
+    for order in orders:
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            try:
-                said = rotate(json.loads(line))
-            except IrflowError as error:
-                said = f"{type(error).__name__}: {error}"
-            os.write(writing, said.encode())
+            os.close(go)
+            os.read(waiting, 1)  # ends when the parent, and nobody else, has closed the other end
+            os.write(writing, _said(order).encode())
             os._exit(0)
         os.close(writing)
-        _, status = os.waitpid(child, 0)
+        children.append((child, reading))
+    os.close(waiting)
+    os.close(go)
+    answers = []
+    for child, reading in children:
         with os.fdopen(reading) as pipe:
-            _say(json.dumps({"killed": os.WIFSIGNALED(status), "said": pipe.read()}))
+            said = pipe.read()
+        _, status = os.waitpid(child, 0)
+        answers.append({"killed": os.WIFSIGNALED(status), "said": said})
+    return answers
+
+
+def _said(order: dict[str, Any]) -> str:
+    try:
+        return rotate(order)
+    except IrflowError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _say(line: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from irflow.adapters.secret_files import FileSecrets
 from irflow.adapters.targets import open_target
 from irflow.adapters.vault.documents import KEPT_VERSIONS, OURS, KvDocument, VaultSecrets
-from irflow.adapters.vault.embedded import MOUNT, ROLE, EmbeddedVault, running
+from irflow.adapters.vault.embedded import MOUNT, ROLE, EmbeddedVault, program, running
 from irflow.adapters.vault.failures import VaultPathMissing
 from irflow.adapters.vault.session import Session
 from irflow.core.errors import ConfigurationError
@@ -167,3 +170,18 @@ def test_a_document_that_others_made_is_taken_over_as_it_is(vault: EmbeddedVault
     assert {name: one for name, one in kept["data"]["data"].items() if name != OURS} == {
         "password": "p", "url": "u", "port": 1,
     }  # fmt: skip
+
+
+def test_what_a_person_types_without_irflow_replaces_the_value(
+    vault: EmbeddedVault, session: Session, tmp_path: Path
+) -> None:
+    guide = (Path(__file__).parents[2] / "secrets" / "README.md").read_text()
+    (line,) = re.findall(r"^    vault (kv patch .*?) +#", guide, re.MULTILINE)
+    subprocess.run(
+        [program(), *line.split()], input=b"by hand", check=True, capture_output=True, timeout=20,
+        env={"BAO_ADDR": vault.url, "BAO_CACERT": str(vault.ca), "HOME": str(tmp_path),
+             "BAO_TOKEN": (vault.home / "keys" / "root.token").read_text()},
+    )  # fmt: skip
+    document = KvDocument(session, REF).read()
+    assert document.live.reveal() == b"by hand"
+    assert document.rest == {"username": "app"}

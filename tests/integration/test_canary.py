@@ -13,22 +13,32 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from irflow.core.status import State, fold
 from irflow.drill import run as drilling
+from irflow.drill import scene as scenery
 from irflow.drill.alert import sound
 from irflow.drill.estate import BYSTANDER, DATABASE, Estate
+from irflow.drill.installation import Installation, install
 from irflow.drill.scene import Scene, raise_scene
 from irflow.drill.scorecard import Scorecard
 from irflow.supervisor.stack import stop_stack
 from irflow.wiring import open_store
 from tests.integration.drill_command import left, short_folder
 from tests.services.canary import Processes, contents, hits
+from tests.services.canary_plants import SEED, heard, in_keyring, look_after, mailbox, overhear, plant
 from tests.services.irflow_site import until
 
 pytestmark = pytest.mark.timeout(300)
+
+HOLDERS = (
+    "keys", "state/prefect.auth", "state/signing.key", "lab/fs/keys", "lab/fs/servers/vault", "lab/fs/base",
+    "lab/fs/base-usr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,21 @@ class Played:
 def played() -> Iterator[Played]:
     scenes: list[Scene] = []
     patch = pytest.MonkeyPatch()
-    with short_folder() as tmp, Processes() as processes:
+    overhear(patch)
+    look_after(patch)
+    with short_folder() as tmp, Processes() as processes, mailbox() as (box, came):
+        planted: dict[str, str] = {}
+
+        def installed(home: Path, *arguments: Any, **named: Any) -> Installation:
+            made = install(home, *arguments, **named)
+            planted.update(plant(home, box.server_port))
+            return made
 
         def raised(*arguments: object, **named: object) -> Scene:
             scenes.append(raise_scene(*arguments, **named))  # type: ignore[arg-type]
             return scenes[0]
 
+        patch.setattr(scenery, "install", installed)
         patch.setattr(drilling, "raise_scene", raised)
         home = tmp / "home"
         try:
@@ -60,9 +79,11 @@ def played() -> Iterator[Played]:
             )
             (scene,) = scenes
             assert scene.stage.estate is not None
-            values = _held(scene, scene.stage.estate)
-            said = _go_wrong(scene, scene.stage.estate)
+            values = {**planted, **_held(scene, scene.stage.estate)}
+            said = _go_wrong(scene, scene.stage.estate, planted)
             values |= {f"{name} after": value for name, value in _held(scene, scene.stage.estate).items()}
+            values |= heard(scene.stage.estate.vault.home / "audit.log")
+            assert came, "what was told to people went through the keyring's URL"
             yield Played(home, card, values, processes, said)
         finally:
             patch.undo()
@@ -85,7 +106,11 @@ def _held(scene: Scene, estate: Estate) -> dict[str, str]:
             ]["value"]
             for name in ("postgresql", "redis")
         },
-        **{f"Vault's {name}": (keys / name).read_text() for name in ("root.token", "unseal.key", "secret.id")},
+        **{
+            f"Vault's {name}": (keys / name).read_text()
+            for name in ("root.token", "unseal.key", "role.id", "secret.id")
+        },
+        **in_keyring(scene.home),
         "responder's key": (scene.home / "keys/responder").read_text(),
         "webhook key": scene.installation.webhook_key,
         "journal's signing key": (scene.home / "state/signing.key").read_text(),
@@ -93,9 +118,10 @@ def _held(scene: Scene, estate: Estate) -> dict[str, str]:
     }
 
 
-def _go_wrong(scene: Scene, estate: Estate) -> str:
+def _go_wrong(scene: Scene, estate: Estate, planted: dict[str, str]) -> str:
     """Whatever can fail, fails once; what the commands said."""
-    said = [_irflow(scene, "secrets", "verify"), _irflow(scene, "secrets", "rotate", "no-such-secret")]
+    said = [_irflow(scene, "doctor"), _without_its_key(scene), *_alertmanager(scene, planted)]
+    said += [_irflow(scene, "secrets", "verify"), _irflow(scene, "secrets", "rotate", "no-such-secret")]
     estate.vault.root().sys.seal()
     said += [_irflow(scene, "secrets", "rotate", BYSTANDER), _irflow(scene, "secrets", "verify")]
     estate.vault.unseal()
@@ -116,6 +142,27 @@ def _go_wrong(scene: Scene, estate: Estate) -> str:
     return "\n".join(said)
 
 
+def _alertmanager(scene: Scene, planted: dict[str, str]) -> list[str]:
+    """What web answers to a token that is right, with an alert that is none, and to one that is nearly right."""
+    token = planted["alertmanager.token"]
+    url = f"{scene.stack.web_url}/webhooks/alertmanager"
+    return [
+        httpx.post(url, content=b'{"alerts": 1}', headers={"Authorization": f"Bearer {one}"}, trust_env=False).text
+        for one in (token, token[:-1])
+    ]
+
+
+def _without_its_key(scene: Scene) -> str:
+    """A rotation in a keyring whose master key is another one."""
+    key = scene.home / "keys" / "keyring.key"
+    before = key.read_text()
+    key.write_text(before[::-1])
+    try:
+        return _irflow(scene, "secrets", "rotate", SEED)
+    finally:
+        key.write_text(before)
+
+
 def _irflow(scene: Scene, *arguments: str, stdin: str | None = None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "irflow", "--home", str(scene.home), *arguments],
@@ -124,20 +171,29 @@ def _irflow(scene: Scene, *arguments: str, stdin: str | None = None) -> str:
     return done.stdout + done.stderr
 
 
+def _belongs(path: Path) -> bool:
+    """Whether a file of the installation is there to hold values, or is of the distribution that all hosts share."""
+    return any(path.is_relative_to(one) for one in HOLDERS)
+
+
+def test_values_of_every_kind_were_there_to_be_leaked(played: Played) -> None:
+    kinds = {name.partition(" ")[0] for name in played.values if " in Vault" in name}
+    assert kinds >= {"value", "new", "client_token", "secret_id", "role_id"}, "an old one was a live one before"
+    assert {"keyring's seed", "keyring's mail", "keyring's keyring-seed#irflow after", "backup.password"} <= {
+        *played.values
+    }
+
+
 def test_the_drill_passed(played: Played) -> None:
     assert played.card.failed == ()
 
 
 def test_no_value_is_in_a_file_of_the_installation(played: Played) -> None:
-    """But in those that are there to hold them."""
-    belongs = {"keys", "lab", "state/prefect.auth", "state/signing.key"}
-    files = [
-        path
-        for path in played.home.rglob("*")
-        if path.is_file() and not any(path.is_relative_to(played.home / one) for one in belongs)
-    ]
+    """But in those that are there to hold them. The lab's servers and hosts are searched as well."""
+    files = [path for path in played.home.rglob("*") if path.is_file() and not _belongs(path.relative_to(played.home))]
     assert {"prefect.db", "journal.db", "worker.log", "responder.log"} <= {path.name for path in files}
-    assert not hits(played.values, (piece for path in files for piece in contents(path)))
+    found = hits(played.values, (piece for path in files for piece in contents(path)))
+    assert not found, "\n".join(found)
 
 
 def test_no_value_is_in_the_arguments_or_the_environment_of_a_process(played: Played) -> None:

@@ -112,7 +112,8 @@ class Hands:
 
     def all_at_once(self, number: int = 4) -> list[str]:
         """What each of so many processes said that began to rotate it at the same moment."""
-        orders = [self._order(f"run-{name}", "", broken=False, on_failure="rollback") for name in range(number)]
+        runs = [uuid.uuid4().hex for _ in range(number)]
+        orders = [self._order(run, "", broken=False, on_failure="rollback") for run in runs]
         return [one["said"] for one in _answer(self.process, orders)]
 
     def _order(self, run: str, fault: str, *, broken: bool, on_failure: str) -> dict[str, Any]:

@@ -248,10 +248,7 @@ class Rotator:
         return _unchanged(document)
 
     def changed(self) -> datetime | None:
-        """When the live value was made; None where nobody noted it, and while an older one may still work.
-
-        Raises as sweep.
-        """
+        """When the live value was made; None if not noted, or while an older one may still work. Raises as sweep."""
         document = self.authority.read()
         return None if document.staged or document.old else document.since
 

@@ -121,8 +121,7 @@ def each(
                     one = inventory.secrets[name]
                     missing = [other for other in one.after if other in ended and not ended[other].good]
                     if missing:
-                        why = IrflowError(f"waits for {', '.join(missing)}", where=name, hint="Mend those first")
-                        over(Done(name, None, why, 0.0))
+                        over(_waiting(one, missing))
                     else:
                         running.append(pool.submit(_timed, one, work))
                 if running:
@@ -135,6 +134,11 @@ def each(
                 over(future.result())
             raise
     return tuple(ended[name] for name in sorted(ended))
+
+
+def _waiting(one: ManagedSecret, missing: Iterable[str]) -> Done:
+    why = IrflowError(f"waits for {', '.join(missing)}", where=one.name, hint="Mend those first")
+    return Done(one.name, None, why, 0.0)
 
 
 def _timed(one: ManagedSecret, work: Callable[[ManagedSecret], Rotation]) -> Done:

@@ -9,7 +9,15 @@ from pathlib import Path
 from irflow.adapters.catalog.file_references import path_from, reference_from
 from irflow.adapters.catalog.model import validate
 from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
-from irflow.config import BUILT_IN, BackupSettings, DatabaseSettings, HookSettings, Settings, VaultSettings
+from irflow.config import (
+    BUILT_IN,
+    BackupSettings,
+    DatabaseSettings,
+    HookSettings,
+    KeyringSettings,
+    Settings,
+    VaultSettings,
+)
 from irflow.core.errors import ConfigurationError, ConfigurationErrors
 from irflow.core.secret import SecretRef
 
@@ -47,12 +55,7 @@ def load_settings(home: Path) -> Settings:
     notify = settings.notify.model_copy(update={"channels": channels})
     hooks = {name: _at_home(one, home) for name, one in settings.hooks.items()}
     vault = settings.vault and _vault_at_home(settings.vault, home)
-    keyring = settings.keyring and settings.keyring.model_copy(
-        update={
-            "file": path_from(home, settings.keyring.file),
-            "key": reference_from(home, settings.keyring.key),
-        }
-    )
+    keyring = settings.keyring and _keyring_at_home(settings.keyring, home)
     databases = {name: _database_at_home(one, home) for name, one in settings.databases.items()}
     return settings.model_copy(
         update={
@@ -95,6 +98,10 @@ def _vault_at_home(vault: VaultSettings, home: Path) -> VaultSettings:
             "secret": reference_from(home, vault.secret),
         }
     )
+
+
+def _keyring_at_home(keyring: KeyringSettings, home: Path) -> KeyringSettings:
+    return keyring.model_copy(update={"file": path_from(home, keyring.file), "key": reference_from(home, keyring.key)})
 
 
 def _database_at_home(database: DatabaseSettings, home: Path) -> DatabaseSettings:

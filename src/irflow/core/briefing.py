@@ -151,13 +151,13 @@ def lines(told: Briefing) -> Iterator[tuple[str, tuple[str, ...]]]:
     agreed = (f"{', '.join(told.said)}; {told.missing} more needed",) if told.said else ()
     everything = (
         ("The last answer was not taken", (told.rejected,) if told.rejected else ()),
+        ("Said yes so far", agreed),
         ("What", told.what),
         ("What it would change now", told.expected),
         ("How it is taken back", told.undo),
         ("Why you are asked", told.why),
         ("Who asks", (told.asked_by,)),
         ("Who may answer", (" or ".join(told.roles).replace("_", " "),)),
-        ("Said yes so far", agreed),
         ("Time", (left,)),
         ("Answers", tuple(f"{one.value}: {meaning}" for one, meaning in told.choices)),
     )

@@ -31,13 +31,15 @@ SLUG = "drill"
 """Names the schedule that is ours; others are people's."""
 
 
-async def register(client: PrefectClient, config: Configuration) -> list[str]:
+async def register(client: PrefectClient, config: Configuration, *, forms: bool = True) -> list[str]:
     """Make the work pool and the deployments, or bring them up to date. Returns the names of what was changed.
+
+    forms: also those that people start from their forms; containment waits for none of them.
 
     Deployments of runbooks and playbooks that are no more are deleted. A schedule that a person paused stays paused.
     """
     changed = ["work pool " + POOL] if await _make_pool(client) else []
-    wanted = offers(config)
+    wanted = [one for one in offers(config) if forms or one.flow not in (RUNBOOKS, PLAYBOOKS)]
     known = {flow: await _known(client, flow) for flow in dict.fromkeys(offer.flow for offer in wanted)}
     new = [one for one in wanted if (found := known[one.flow].get(one.name)) is None or not _right(found, one)]
     flows = {flow: await client.create_flow_from_name(flow) for flow in dict.fromkeys(offer.flow for offer in new)}

@@ -42,21 +42,23 @@ class Registration:
         self._told = ""
         if config is not self._registered:
             await self._register(config)
+            self._registered = config
 
     async def register(self) -> None:
-        """Tell of runs that were lost with an earlier worker, and make the work pool and the deployments.
+        """Tell of runs that were lost with an earlier worker, and make what irflow itself starts flow runs by.
 
-        Raises ServiceMissing when Prefect goes on refusing: its SQLite answers 503 while somebody else writes.
+        The forms for people, fifty of them, come with the first look: the worker takes flow runs before that. Raises
+        ServiceMissing when Prefect goes on refusing: its SQLite answers 503 while somebody else writes.
         """
-        await self._register(installation.configuration())
+        await self._register(installation.configuration(), first=True)
 
-    async def _register(self, config: Configuration) -> None:
+    async def _register(self, config: Configuration, *, first: bool = False) -> None:
         for left in reversed(range(TRIES)):
             try:
                 async with get_client() as client:
-                    for name in await report_lost(client) if self._registered is None else ():
+                    for name in await report_lost(client) if first else ():
                         log.warning("%s: its process ended together with an earlier worker", name)
-                    changed = await register(client, config)
+                    changed = await register(client, config, forms=not first)
                 break
             except (httpx.HTTPError, PrefectHTTPStatusError) as error:
                 status = getattr(getattr(error, "response", None), "status_code", 0)
@@ -67,6 +69,5 @@ class Registration:
                     ) from error  # fmt: skip
                 log.warning("Prefect answered %s to the deployments; trying again", status or type(error).__name__)
             await asyncio.sleep(RETRY_S)
-        self._registered = config
         if changed:
             log.info("registered %s", ", ".join(changed))

@@ -5,8 +5,8 @@ BIN := .venv/bin
 SHELL_SCRIPTS = .ci/run $(wildcard tools/*.sh)
 # common.sh is read with each of them.
 REMOTE_SCRIPTS = $(filter-out %/common.sh,$(wildcard src/irflow/remote/*.sh))
-# How many test processes run side by side; a file's tests stay together. Many of them wait more than they work.
-JOBS ?= 6
+# How many test processes run side by side; a file's tests stay together. Each brings servers and hosts of its own.
+JOBS ?= 4
 # Arguments for pytest, the drill and the benchmarks: make test ARGS="tests/core -k clock"
 ARGS ?=
 

@@ -54,6 +54,11 @@ def proven(stack: Running, incident: str) -> list[Event]:
     return [one for one in stack.site.events(incident, Kind.STEP_OUTCOME, ISOLATE) if one.data["leases"]]
 
 
+def settled(stack: Running, *runs: str) -> bool:
+    """Whether each of these runs has ended, or shows a form and waits."""
+    return {stack.run_state(one) for one in runs} <= {"COMPLETED", "PAUSED"}
+
+
 def wait_proven(stack: Running, incident: str) -> None:
     until(lambda: proven(stack, incident), PROVEN_S, "the isolation is proven")
 
@@ -182,7 +187,9 @@ def test_runs_that_are_forced_twice_at_the_same_time_do_each_step_once(stack: Ru
         incident = stack.alert(host.name)
         forced = [stack.force(incident, phase) for phase in ("containment", "detection") for _ in (1, 2)]
         check_the_end(stack, host, incident)
-        until(lambda: {stack.run_state(one) for one in forced} == {"COMPLETED"}, SETTLED_S, "all forced runs end")
+        until(lambda: settled(stack, *forced), SETTLED_S, "all forced runs end, or wait for a person")
+        number = stack.site.status(incident).incident.number
+        assert len(stack.runs(number, "PAUSED")) == 1, "what waits for a person is asked by one of them"
     finally:
         settings.write_text(before)
         stack.restart("responder")
@@ -206,6 +213,6 @@ def test_a_responder_that_was_paused_through_it_all_changes_nothing_when_it_wake
     finally:
         os.kill(paused, signal.SIGCONT)
     check_the_end(stack, host, incident)
-    until(lambda: stack.run_state(other) == "COMPLETED", SETTLED_S, "the forced run ends")
+    until(lambda: settled(stack, other), SETTLED_S, "the forced run ends, or waits for a person")
     (intent,) = stack.site.events(incident, Kind.STEP_INTENT, ISOLATE)
     assert intent.actor == "irflow:flow"

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ FILES_WITHIN_S = 45.0
 def site() -> Iterator[PrefectSite]:
     """One of its own: files are changed and broken here."""
     with running_prefect() as found:
+        for flow in ("runbooks", "playbooks"):  # registered after the worker has begun to work
+            until(f"the forms of {flow}", partial(_offered, found, flow))
         yield found
+
+
+def _offered(site: PrefectSite, flow: str) -> bool:
+    return catalog(flow) <= set(deployments(site, flow))
 
 
 def catalog(kind: str) -> set[str]:

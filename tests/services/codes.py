@@ -32,7 +32,7 @@ class Phones:
         while True:
             now = int(time.time())
             step = max(self.used.get(name, 0) + 1, now // STEP_S - 1)
-            if step <= now // STEP_S + 1 and (step >= now // STEP_S or now % STEP_S < STEP_S - 3):
+            if step <= now // STEP_S + 1 and (step >= now // STEP_S or now % STEP_S < STEP_S - 15):
                 self.used[name] = step
                 return pyotp.TOTP(self.keys[name]).at(step * STEP_S)
             time.sleep(0.2)  # for the clock there is no event

@@ -34,7 +34,7 @@ from irflow.wiring import open_store
 from tests.services.codes import STEP_S, Phones
 
 PLUGIN = Path(__file__).parent / "plugin"
-WAIT_S = 30.0
+WAIT_S = 60.0
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 HOSTS = {

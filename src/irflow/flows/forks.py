@@ -52,10 +52,18 @@ class Forks:
 
     async def wait(self, run: str) -> int:
         """The exit status of a started run; negative for a signal."""
+        mine = self._ended[run]
         try:
-            return await asyncio.shield(self._ended[run])
+            return await asyncio.shield(mine)
         finally:
-            self._ended.pop(run, None)
+            if self._ended.get(run) is mine:
+                del self._ended[run]
+
+    async def over(self, run: str) -> None:
+        """Wait until no process of this run is there: one that was suspended may still be telling its last words."""
+        while (ended := self._ended.get(run)) is not None and not ended.done():
+            with contextlib.suppress(ServiceMissing):
+                await asyncio.shield(ended)
 
     def alive(self, run: str) -> bool:
         """Whether a run's process has not ended."""

@@ -100,6 +100,7 @@ class IrflowWorker(BaseWorker[IrflowJobConfiguration, IrflowVariables, IrflowRes
         if name == Phase.DETECTION.value:
             await asyncio.sleep(HEAD_START_S)
         run = str(flow_run.id)
+        await self.forks.over(run)  # resumed before its last process has ended
         process = identity(await self.forks.start(run, name))
         if task_status is not None:
             task_status.started(process)

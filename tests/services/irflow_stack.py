@@ -8,7 +8,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +131,8 @@ class Running:
         """Have Prefect make one more flow run, as a person can in its UI. Returns its id."""
         found = self.site.store.find_incident(incident)
         assert found is not None
-        return PrefectApi(self.site.config.settings).start(found, phase, key=secrets.token_hex(8))
+        with closing(PrefectApi(self.site.config.settings)) as api:
+            return api.start(found, phase, key=secrets.token_hex(8))
 
     def prefect(self, method: str, path: str, body: object = None) -> Any:
         """One request to Prefect's API, as its UI makes them; its answer."""
@@ -150,7 +151,7 @@ class Running:
         return found
 
     def run_state(self, run: str) -> str:
-        return PrefectApi(self.site.config.settings).run_state(run)
+        return str(self.prefect("GET", f"/flow_runs/{run}")["state"]["type"])
 
 
 @contextmanager

@@ -81,6 +81,12 @@ class PrefectApi:
         wake(worker_socket(self._settings))
         return str(reply["status"]) == "ACCEPT"
 
+    def close(self) -> None:
+        """Let the connection go."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
     def _deployment(self, flow: str) -> str:
         if flow not in self._deployments:
             self._deployments[flow] = str(self._request("GET", f"/deployments/name/{flow}/{DEPLOYMENT}", None)["id"])

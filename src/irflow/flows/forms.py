@@ -88,63 +88,64 @@ class Forms:
         """Suspend the flow run with a form for the first question that waits in this phase; return if none does.
 
         Raises Pause, which ends the process; the run goes on when the form is filled in or the question is answered
-        elsewhere. Where Prefect does not let it wait, the question stands in the journal all the same.
+        elsewhere. Where Prefect does not let it wait, or another run asks already, the question stands all the same.
         """
         status = fold(self._wired.store.events(self._incident.id))
         asked = next((one for one in questions(status) if one.phase == phase), None)
-        if asked is None or self._asked_by_another(asked, status):
+        if asked is None or not self._note(asked, self._ended(status.shown.get(asked.id))):
             return
         state: State[Any] = Suspended(pause_key=f"{asked.form}-{ULID()}".lower())
         keys: dict[str, str] = {str(name): key for name, key in keyset_from_paused_state(state).items()}
         state.state_details.run_input_keyset = keys
+        # Nothing is left to do but to end; a worker that is stopped meanwhile must not make this a crash.
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             with get_client(sync_client=True) as client:
-                form = schema(asked, self._wired.configuration.operators)
+                form, text = schema(asked, self._wired.configuration.operators), self._described(asked, status)
                 # The form first: a run that is suspended without one could never be answered.
                 client.create_flow_run_input(self._flow_run, keys["schema"], json.dumps(form))
-                client.create_flow_run_input(
-                    self._flow_run, keys["description"], json.dumps(self._described(asked, status))
-                )
-                self._note(asked)
-                # Nothing is left to do but to end; a worker that is stopped meanwhile must not make this a crash.
-                before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                client.create_flow_run_input(self._flow_run, keys["description"], json.dumps(text))
                 proposed = propose_state_sync(client, state, flow_run_id=self._flow_run)
         except (httpx.HTTPError, PrefectException, Abort) as error:
             log.warning("no form for %s: %s", plain(asked.title), plain(error))
-            return
-        if proposed.is_paused():
-            log.info("waiting for a person: %s", plain(asked.title))
-            raise Pause(state=proposed)
+        else:
+            if proposed.is_paused():
+                log.info("waiting for a person: %s", plain(asked.title))
+                raise Pause(state=proposed)
+            log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)
         signal.signal(signal.SIGTERM, before)
-        log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)
 
-    def _asked_by_another(self, asked: Question, status: IncidentStatus) -> bool:
-        """Whether another flow run shows this question, or is about to: nobody is asked twice."""
-        other = status.shown.get(asked.id)
+    def _ended(self, other: str | None) -> str | None:
+        """The run that showed a question, if it will not do so any more."""
         if other is None or other == str(self._flow_run):
-            return False
+            return other
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(UUID(other)).state
         except (httpx.HTTPError, PrefectException):
-            return False
-        if state is None or state.is_final():
-            return False
-        log.info("%s is asked by the flow run %s", plain(asked.title), other)
-        return True
+            return other
+        return None if state is None or not state.is_final() else other
 
-    def _note(self, asked: Question) -> None:
-        """Let those who look at the question find the run that shows its form."""
+    def _note(self, asked: Question, ended: str | None) -> bool:
+        """Let those who look at the question find the run that shows its form: this one, unless another does.
 
-        def work(tx: Transaction) -> None:
-            status = fold(tx.events(self._incident.id))
-            if status.shown.get(asked.id) != str(self._flow_run) and question(status, asked.id) is not None:
-                data: dict[str, Json] = {
-                    "question": asked.id, "flow_run": str(self._flow_run), "phase": asked.phase,
-                }  # fmt: skip
+        ended: a run that did and has ended. Returns whether this one is to show it: of several, one transaction wins.
+        """
+
+        def work(tx: Transaction) -> bool:
+            status, mine = fold(tx.events(self._incident.id)), str(self._flow_run)
+            shows = status.shown.get(asked.id)
+            if question(status, asked.id) is None or shows not in (None, mine, ended):
+                return False
+            if shows != mine:
+                data: dict[str, Json] = {"question": asked.id, "flow_run": mine, "phase": asked.phase}
                 tx.append(self._incident.id, Draft(Kind.FORM_SHOWN, self._wired.engine.actor, data))
+            return True
 
-        self._wired.store.transact(work)
+        found = self._wired.store.transact(work)
+        if not found:
+            log.info("%s is answered, or asked by another flow run", plain(asked.title))
+        return found
 
     def _described(self, asked: Question, status: IncidentStatus) -> str:
         engine = self._wired.engine

@@ -13,12 +13,13 @@ from irflow.core import decisions
 from irflow.core.answers import Answer, give
 from irflow.core.approvals import Operator
 from irflow.core.briefing import briefing, lines
+from irflow.core.clocks import window_clock, window_of
 from irflow.core.errors import HostUnreachable, IrflowError, Refused, UsageError
 from irflow.core.identity import Access
 from irflow.core.incident import Incident
 from irflow.core.journal import Kind, digest
 from irflow.core.mode import Mode
-from irflow.core.phase import PhaseResult, execute
+from irflow.core.phase import PhaseResult, execute, record_plan
 from irflow.core.planner import plan_phase, plan_runbook
 from irflow.core.playbook import Phase
 from irflow.core.questions import Ask, Choice, Question, questions
@@ -257,7 +258,7 @@ FIELDS = {
     ("given", "wrong"),
     [
         ({}, "ticket is missing"),
-        ({"ticket": "T", "minutes": "soon"}, "minutes: invalid literal"),
+        ({"ticket": "T", "minutes": "soon"}, "minutes: expected a whole number"),
         ({"ticket": "T", "said": "maybe"}, "said: one of yes, no"),
         ({"ticket": "T", "other": "x"}, "has no field 'other'"),
         ({"ticket": "T", "minutes": "3", "said": "yes"}, ""),
@@ -321,3 +322,23 @@ def test_documents_say_who_decided_about_each_step(tmp_path: Path) -> None:
     assert [(one["operator"], one["answer"], one["reason"], one["method"]) for one in told] == [
         ("one", "proceed: cut-off.look@a", "quick", "t"), ("two", "skip: cut-off.cut@a", "", "t"),
     ]  # fmt: skip
+
+
+def test_a_closed_incident_asks_nothing_and_its_run_ends_unfinished(tmp_path: Path) -> None:
+    here, incident = stepping(tmp_path, "a")
+    assert asked(here, incident)
+    here.store.transact(lambda tx: decisions.close(tx, incident.id, ONE, "over"))
+    assert contain(here, incident).state == "unfinished"
+    assert questions(here.engine.status(incident.id)) == ()
+    assert [one.kind for one in here.store.events(incident.id)][-1] != Kind.PERSON_ASKED
+
+
+def test_a_runbook_by_itself_has_the_window_of_containment_from_its_start(tmp_path: Path) -> None:
+    here = world(tmp_path, host("a"))
+    incident = here.incident("a", playbook=None)
+    plan = plan_runbook(here.engine.catalog, incident, "cut-off", {"hosts": ["a"]}, mode=Mode.STEP)
+    here.store.transact(lambda tx: record_plan(here.engine, tx, plan))
+    status = here.engine.status(incident.id)
+    clock = window_clock(status, "run-1", here.engine.ports.clock.now())
+    assert clock is not None
+    assert clock.deadline - clock.started_at == window_of("run-1") == window_of("containment")

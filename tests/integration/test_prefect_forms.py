@@ -85,6 +85,9 @@ def test_a_code_that_is_wrong_used_or_of_the_wrong_person_answers_nothing(prefec
         ({"operator": who, "code": used, "note": "x" * 5000}, "are texts"),
         ({"operator": who, "code": used, "decision": "please"}, "is no answer"),
         ({"operator": [who], "code": {}}, "are texts"),
+        ({"decision": ["proceed"], "operator": who, "code": used}, "is no answer"),
+        ({"operator": "\ud800", "code": used}, "are texts"),
+        ({"operator": "x\0y", "code": used}, "are texts"),
     )
     for number, (given, reason) in enumerate(tries):
         site.forge(run, **{"decision": "proceed", **given})

@@ -43,10 +43,13 @@ def step(
 
     Example: irflow step IR-2026-0001 --note 'called the owner'
     """
+    from irflow.core.errors import UsageError
     from irflow.wiring import open_store
 
     config = configuration()
     said = decision or outcome
+    if decision and outcome:
+        raise UsageError("one answer at a time", hint="Give --decision or --outcome")
     with open_store(config.settings) as store:
         found = find(store, incident)
         if not (said or note or evidence or field or json) and sys.stdin.isatty():
@@ -107,13 +110,21 @@ def _chosen(status: IncidentStatus, key: str | None, said: str | None) -> Questi
     from irflow.core.errors import UsageError
     from irflow.core.questions import Ask, Choice, questions
 
-    waiting = [one for one in questions(status) if one.ask is not Ask.APPROVAL]
+    asked = questions(status)
+    waiting = every = [one for one in asked if one.ask is not Ask.APPROVAL]
     if key is not None:
         return next((one for one in waiting if key in (one.step.key, one.id)), None)
     if said in set(Choice):
         waiting = [one for one in waiting if said in one.choices]
     elif said is None:
         waiting = [one for one in waiting if one.ask is Ask.MANUAL] or waiting
+    if not waiting:
+        number = status.incident.number
+        if every:
+            raise UsageError(f"{said} is no answer here", hint=f"Say {', '.join(every[0].choices)}")
+        if asked:
+            raise UsageError(f"the {asked[0].phase} plan waits for an approval", hint=f"irflow approve {number}")
+        raise UsageError(f"no step of {number} waits for an answer", hint=f"See irflow incidents show {number}")
     if len(waiting) != 1:
         names = ", ".join(one.step.key for one in waiting)
         raise UsageError("say which step", hint=f"Waiting: {names or 'none'}")

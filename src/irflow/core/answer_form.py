@@ -76,10 +76,15 @@ def filled_in(asked: Question | None, given: Mapping[str, Json]) -> tuple[str, s
     """
     rest = dict(given)
     said = rest.pop("outcome", None) or rest.pop("decision", None)
-    if said not in set(Choice):
+    if not isinstance(said, str) or said not in set(Choice):
         raise UsageError(f"{str(said)[:40]!r} is no answer", hint="Use the form of the run")
     texts = {name: rest.pop(name, None) or "" for name in ("note", "evidence", "operator", "code")}
-    if not all(isinstance(one, str) and len(one) <= MOST_TEXT for one in texts.values()):
+    if not all(isinstance(one, str) and len(one) <= MOST_TEXT and _writable(one) for one in texts.values()):
         raise UsageError("note, evidence, operator and code are texts", hint="Use the form of the run")
     fields = rest if asked is None or asked.fields else {}
     return texts["operator"], texts["code"], Answer(Choice(said), texts["note"], texts["evidence"], fields)
+
+
+def _writable(text: str) -> bool:
+    """Whether the journal can hold it: no zero character, no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= one <= "\udfff" for one in text)

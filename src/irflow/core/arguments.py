@@ -72,7 +72,10 @@ def typed(parameter: Parameter, value: Json, inventory: Inventory | None = None)
     if kind is ParameterType.STRINGS:
         return _strings(value)
     if kind is ParameterType.INTEGER:
-        return int(value)
+        try:
+            return int(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError("expected a whole number") from None
     if kind is ParameterType.BOOLEAN:
         if value not in (True, False, "true", "false", "yes", "no"):
             raise ValueError("expected true or false")

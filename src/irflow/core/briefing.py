@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from irflow.core.action import Registry
-from irflow.core.clocks import clocks
+from irflow.core.clocks import window_clock
 from irflow.core.model import Json
 from irflow.core.plan import PlanStep
 from irflow.core.questions import Ask, Choice, Question
@@ -124,9 +124,8 @@ def _asked_by(asked: Question, status: IncidentStatus) -> str:
 
 
 def _deadline(asked: Question, status: IncidentStatus, now: datetime) -> datetime | None:
-    """Of the phase it belongs to; of the response time where no window is running."""
-    by_name = {one.name: one for one in clocks(status, now)}
-    clock = by_name.get(f"phase.{asked.phase}") or by_name.get("response")
+    """End of the window that the question counts for."""
+    clock = window_clock(status, asked.phase, now)
     return clock.deadline if clock else None
 
 

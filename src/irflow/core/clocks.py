@@ -77,3 +77,19 @@ def clocks(status: IncidentStatus, now: datetime) -> tuple[Clock, ...]:
         first = min([*answered, *([status.acknowledged_at] if status.acknowledged_at else [])], default=None)
         found.append(Clock("response", start, start + response, first, 0.0, 0.0))
     return tuple(found)
+
+
+def window_of(phase: str) -> timedelta:
+    """The time that a phase has; a runbook by itself has as much as containment, as it is used for that."""
+    return WINDOW[Phase(phase)] if phase in list(Phase) else WINDOW[Phase.CONTAINMENT]
+
+
+def window_clock(status: IncidentStatus, phase: str, now: datetime) -> Clock | None:
+    """The clock of a phase; of a runbook by itself from its start on. None where no window is running."""
+    found = next((one for one in clocks(status, now) if one.name == f"phase.{phase}"), None)
+    known = status.phases.get(phase)
+    if found is not None or phase in list(Phase) or known is None or known.started_at is None:
+        return found
+    _, machine, human = elapsed(known, now)
+    start, stopped = known.started_at, known.ended_at or status.closed_at
+    return Clock(f"phase.{phase}", start, start + window_of(phase), stopped, human, machine)

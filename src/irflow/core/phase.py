@@ -177,6 +177,8 @@ def _finish(engine: Engine, plan: Plan, done: dict[str, StepResult]) -> PhaseRes
         if outcome is not None:
             tx.append(plan.incident, Draft(Kind.PHASE_ENDED, engine.actor, {"phase": plan.phase, "outcome": outcome}))
             return "ended", status
+        if not status.open:
+            return "unfinished", status
         if plan.mode is Mode.STEP and not known.aborted_by:
             status = _ask_about_failed(engine, tx, plan, status)
         standing = [status.step(step.key) for step in plan.steps]

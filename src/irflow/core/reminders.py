@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from irflow.core.clocks import WINDOW
+from irflow.core.clocks import window_of
 from irflow.core.planner import COMMANDER
-from irflow.core.playbook import Phase
 from irflow.core.questions import TECHNICAL_LEAD, Question, questions
 from irflow.core.status import IncidentStatus
 
@@ -34,11 +33,6 @@ class Reminder:
     def escalates(self) -> bool:
         """Whether others than those who were asked hear of it now."""
         return self.share != SHARES[0][0]
-
-
-def window_of(phase: str) -> timedelta:
-    """The time that a phase has; a runbook by itself has as much as containment, as it is used for that."""
-    return WINDOW[Phase(phase)] if phase in list(Phase) else WINDOW[Phase.CONTAINMENT]
 
 
 def due_reminders(status: IncidentStatus, now: datetime) -> tuple[Reminder, ...]:

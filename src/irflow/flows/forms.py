@@ -60,7 +60,10 @@ class Forms:
         """Keys and contents of the answers that Prefect holds; how to read them is up to nobody but us: JSON."""
         for one in client.filter_flow_run_input(self._flow_run, "suspended-", MOST_FORMS, set()):
             if one.key.endswith("-response"):
-                found = json.loads(one.value)
+                try:
+                    found = json.loads(one.value)
+                except (ValueError, RecursionError):  # no form sent this; it must not stop the run each time
+                    found = None
                 yield one.key, found if isinstance(found, dict) else {}
 
     def _take(self, form: str, given: dict[str, Json]) -> None:
@@ -72,7 +75,7 @@ class Forms:
             return
         id_ = form.partition("-")[0]
         asked = question(status, id_)
-        who = str(given.get("operator") or "")[:80]
+        who = plain(given.get("operator") or "", 80)
         try:
             who, code, answer = filled_in(asked, given)
             operator = identities(self._wired.configuration, store).prove(who, code, for_=self._incident.number)

@@ -25,6 +25,8 @@ ASK_S = 30.0
 """After a run was asked for, it has so long to show the form before another one is."""
 SILENT = timedelta(seconds=5)
 """A run without a sign of life for so long is gone, and one that was asked for so long ago does not come."""
+MOST_CLOSED = 100
+"""So many incidents that closed last are looked at when a responder begins: it may have been killed just then."""
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "GONE")
 
 
@@ -36,21 +38,26 @@ class FormKeeper:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="forms")
         self._round: Future[None] | None = None
         self._next = 0.0
-        self._known: set[str] = set()
+        self._known: set[str] | None = None
+        self._left: set[str] = set()
         self._asked: dict[tuple[str, str], float] = {}
         self._over: set[str] = set()
 
     def keep(self, incidents: Sequence[str]) -> None:
         """Begin a round over all open incidents when it is time to. Never waits: a Prefect that hangs holds up nobody.
 
-        Incidents that were open before and are not any more are looked at once more: they ask nothing now.
+        Incidents that are closed ask nothing any more: they are looked at until none of their runs waits.
         """
         now = self._engine.ports.clock.monotonic()
         if self._starter is None or now < self._next or (self._round is not None and not self._round.done()):
             return
         self._next = now + LOOK_S
-        closed, self._known = self._known - set(incidents), set(incidents)
-        self._round = self._pool.submit(self._look, (*incidents, *closed), self._starter)
+        if self._known is None:
+            last = self._engine.ports.store.incidents(closed=True, limit=MOST_CLOSED)
+            self._known = {incident.id for incident, _ in last}
+        self._left |= self._known - set(incidents)
+        self._known = set(incidents)
+        self._round = self._pool.submit(self._look, (*incidents, *self._left), self._starter)
 
     def close(self) -> None:
         """Wait for what runs."""
@@ -59,7 +66,10 @@ class FormKeeper:
     def _look(self, incidents: Sequence[str], starter: FlowStarter) -> None:
         for incident in incidents:
             try:
-                self._compare(self._engine.status(incident), starter)
+                status = self._engine.status(incident)
+                self._compare(status, starter)
+                if not status.open and self._over.issuperset(*(one.forms for one in status.phases.values())):
+                    self._left.discard(incident)
             except IrflowError as error:
                 log.debug("forms of %s: %s", incident, error)
                 return

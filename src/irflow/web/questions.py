@@ -8,7 +8,7 @@ from datetime import datetime
 from irflow.core.action import Registry
 from irflow.core.approvals import Operator
 from irflow.core.briefing import MEANING, briefing
-from irflow.core.clocks import Clock, clocks
+from irflow.core.clocks import Clock, window_clock
 from irflow.core.errors import ConfigurationError, Refused
 from irflow.core.identity import Deed, allows, require
 from irflow.core.mode import Mode
@@ -100,8 +100,8 @@ def in_full(
 
 
 def window(status: IncidentStatus, phase: str, now: datetime) -> Clock | None:
-    """The clock of a phase; a runbook that runs by itself has none."""
-    return next((one for one in clocks(status, now) if one.name == f"phase.{phase}"), None)
+    """The clock that a question of a phase counts for."""
+    return window_clock(status, phase, now)
 
 
 def deadline(clock: Clock | None, now: datetime) -> dict[str, Json] | None:

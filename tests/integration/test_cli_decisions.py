@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irflow.core.journal import Kind
 from irflow.core.status import State
 from irflow.lab import vantage
 from irflow.lab.lab import Lab
@@ -88,6 +89,7 @@ def test_a_manual_step_is_answered_by_who_holds_its_role(at: Desk, host: LabHost
     at.work(number, "containment")
     key = "containment/isolate-host.tell-owner"
     assert "holds none of the roles communications" in at.irflow("step", number, key, *COMMANDER).err
+    assert at.kinds(number)[-1] == Kind.ANSWER_REJECTED
     assert at.irflow("step", number, key, "--note", "called", "--as", SECOND).code == DONE
     assert at.status(number).step(key).state is State.DONE
     assert at.irflow("step", number, key, "--as", SECOND).code == WAITS, "it does not wait any more"

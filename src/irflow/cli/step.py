@@ -9,7 +9,7 @@ import typer
 
 from irflow.cli.output import configuration, dump, nobody_works, say
 from irflow.cli.person import As, Code, Json, Name, find, identify
-from irflow.cli.walk import Walk
+from irflow.cli.walk import Walk, write_down
 
 if TYPE_CHECKING:
     from irflow.core.ports import Store
@@ -79,7 +79,7 @@ def _once(
     """One answer, as the options say."""
     from irflow.adapters.wake import wake
     from irflow.core import decisions
-    from irflow.core.answers import Answer, give
+    from irflow.core.answers import Answer
     from irflow.core.errors import UsageError
     from irflow.core.questions import Ask, Choice
     from irflow.core.status import fold
@@ -100,7 +100,7 @@ def _once(
         )
     else:
         name, answer = asked.step.key, Answer(Choice(said), note, evidence, fields)
-        store.transact(lambda tx: give(tx, incident, person.operator, asked.id, answer, method=person.method))
+        write_down(store, incident, person, asked, answer)
     wake(config.settings.responder_socket)
     return {"step": name, "answer": said, "operator": person.operator.name, "method": person.method}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from irflow.cli.output import nobody_works, progress, say
-from irflow.cli.person import identify
+from irflow.cli.person import Person, identify
 
 if TYPE_CHECKING:
     from irflow.core.answers import Answer
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.3
 """How often a walk looks whether the next question has come."""
+
+
+def write_down(
+    store: Store, incident: str, person: Person, asked: Question, answer: Answer, *, here: bool = False
+) -> None:
+    """Put an answer into the journal; where it is refused, that. Raises Refused or UsageError, as core.answers.give."""
+    from irflow.core.answers import give, reject
+    from irflow.core.errors import Refused
+
+    name, method = person.operator.name, person.method
+    try:
+        store.transact(lambda tx: give(tx, incident, person.operator, asked.id, answer, method=method, here=here))
+    except Refused as error:
+        reason = str(error)
+        store.transact(lambda tx: reject(tx, incident, asked.id, who=name, method=method, reason=reason))
+        raise
 
 
 @dataclass
@@ -53,7 +69,6 @@ class Walk:
             say("nothing waits for a person now")
 
     def _ask(self, asked: Question) -> None:
-        from irflow.core.answers import give
         from irflow.core.briefing import briefing
         from irflow.core.errors import Refused, UsageError
         from irflow.core.ports import SystemClock
@@ -65,9 +80,7 @@ class Walk:
             answer = _prompted(asked)
             person = identify(self.config, self.store, self.who, self.code, f"step {number}")
             self.names.add(person.operator.name)
-            self.store.transact(
-                lambda tx: give(tx, self.incident, person.operator, asked.id, answer, method=person.method, here=here)
-            )
+            write_down(self.store, self.incident, person, asked, answer, here=here)
         except (Refused, UsageError) as error:
             progress(f"not taken: {error}")
         else:

@@ -16,7 +16,7 @@ from tests.integration.lab_leftovers import leftovers
 from tests.services.irflow_site import until
 
 IRFLOW = (sys.executable, "-m", "irflow")
-WITHIN_S = 170.0
+WITHIN_S = 300.0
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from tests.services.canary import Processes, contents, hits
 from tests.services.canary_plants import SEED, heard, in_keyring, look_after, mailbox, overhear, plant
 from tests.services.irflow_site import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 HOLDERS = (
     "keys", "state/prefect.auth", "state/signing.key", "lab/fs/keys", "lab/fs/servers/vault", "lab/fs/base",

@@ -19,12 +19,12 @@ from irflow.lab.model import LabHost, Level
 from tests.services.irflow_site import until
 from tests.services.irflow_stack import Running, running_stack
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ISOLATE = "isolate-host.isolate"
 CASES = 8
-PROVEN_S = 20.0
-SETTLED_S = 40.0
+PROVEN_S = 40.0
+SETTLED_S = 90.0
 
 
 @pytest.fixture(scope="module")

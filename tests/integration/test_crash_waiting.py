@@ -19,12 +19,12 @@ from tests.services.codes import Phones
 from tests.services.irflow_site import until
 from tests.services.irflow_stack import Running, running_stack
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(600)
 
 VICTIMS = (("worker",), ("web",), ("responder",), ("prefect",), ("worker", "web", "responder", "prefect"))
 ISOLATE = "containment/isolate-host.isolate"
-FORM_S = 60.0
-PROVEN_S = 60.0
+FORM_S = 120.0
+PROVEN_S = 120.0
 COMMANDER = "first-responder"
 
 

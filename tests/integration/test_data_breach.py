@@ -23,7 +23,7 @@ from tests.cli.conftest import run
 from tests.integration.cli_site import FIRST, Desk, desk
 from tests.services.postgres import PostgresServer, running_postgres
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 ROLES = ("shop", "report")
 
 

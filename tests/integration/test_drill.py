@@ -20,7 +20,7 @@ from irflow.wiring import load, open_store
 from tests.integration.drill_command import Done, Running, irflow, left, short_folder
 from tests.services.irflow_site import until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 PHASES = {"detection": 900.0, "containment": 900.0, "recovery": 14_400.0, "lessons_learned": 604_800.0}
 FIELDS: dict[str, type | tuple[type, ...]] = {

@@ -15,7 +15,7 @@ from irflow.lab.layout import Layout
 from tests.integration.lab_leftovers import leftovers
 from tests.services.prefect import PrefectSite, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 def start(site: PrefectSite, **parameters: object) -> str:
@@ -34,7 +34,7 @@ def homes() -> set[Path]:
 def test_the_monthly_drill_runs_by_the_worker_and_leaves_its_checks_and_nothing_else(prefect_site: PrefectSite) -> None:
     before = homes()
     run_id = start(prefect_site)
-    until("the end of the drill", lambda: prefect_site.api.run_state(run_id) in ("COMPLETED", "FAILED"), 150.0)
+    until("the end of the drill", lambda: prefect_site.api.run_state(run_id) in ("COMPLETED", "FAILED"), 300.0)
     state = prefect_site.run(run_id)["state"]
     assert state["type"] == "COMPLETED", state["message"]
     assert state["message"].startswith("passed; contained in ")

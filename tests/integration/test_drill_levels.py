@@ -12,7 +12,7 @@ import pytest
 from tests.integration.drill_command import left
 from tests.integration.stand_in import NO_SUB_IDS, StandIn, stand_in
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.fixture

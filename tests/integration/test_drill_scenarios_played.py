@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.drill_command import irflow, left, short_folder
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.mark.parametrize(

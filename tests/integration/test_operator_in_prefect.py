@@ -22,10 +22,10 @@ from tests.services.irflow_site import until
 from tests.services.irflow_stack import Running, running_stack
 from tests.services.prefect_pages import PrefectPages
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 FIRST, SECOND = "first-responder", "second-responder"
-WAIT_S = 40.0
+WAIT_S = 90.0
 SHOTS = os.environ.get("PICTURES", "")
 """A folder into which the pictures of docs/operations.md are taken."""
 

@@ -21,7 +21,7 @@ from irflow.shipped import shipped
 from tests.integration.cli_site import FIRST, Desk, desk
 from tests.services.on_host import on
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 
 MALWARE = b"#!/bin/sh\nexec sleep 4242\n"
 PHASES = (Phase.DETECTION, Phase.CONTAINMENT, Phase.RECOVERY, Phase.LESSONS_LEARNED)

@@ -15,7 +15,7 @@ from irflow.core.journal import Kind
 from irflow.core.status import State
 from tests.services.prefect import PrefectSite, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 HOSTILE = "x](javascript:alert(1)) <script>alert(1)</script> ![i](http://evil.example/i.png) \u202e| {{ 7*7 }}"
 

@@ -17,7 +17,7 @@ from tests.services.codes import Phones
 from tests.services.irflow_site import Site, site
 from tests.services.terminal import terminal
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 FIRST, SECOND = "first-responder", "second-responder"
 

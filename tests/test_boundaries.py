@@ -116,6 +116,8 @@ def test_no_file_holds(what: str) -> None:
     pattern = re.compile(FORBIDDEN[what], re.MULTILINE)
     found = []
     for path in own_files():
+        if path.suffix == ".png":  # in a picture, any letters may stand beside each other
+            continue
         text = path.read_bytes().decode("utf-8", "replace")
         found += [f"{name(path)}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}" for hit in pattern.finditer(text)]
     assert not found, f"{what}:\n" + "\n".join(found)

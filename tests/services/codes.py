@@ -28,11 +28,11 @@ class Phones:
         return f"file:{path}"
 
     def code(self, name: str) -> str:
-        """A code that is good now and was not given away before; waits for the next one where all were."""
+        """A code that was not given away before and is good for half a minute more; waits where there is none yet."""
         while True:
-            now = int(time.time())
-            step = max(self.used.get(name, 0) + 1, now // STEP_S - 1)
-            if step <= now // STEP_S + 1 and (step >= now // STEP_S or now % STEP_S < STEP_S - 15):
+            now = int(time.time()) // STEP_S
+            step = max(self.used.get(name, 0) + 1, now)
+            if step <= now + 1:
                 self.used[name] = step
                 return pyotp.TOTP(self.keys[name]).at(step * STEP_S)
             time.sleep(0.2)  # for the clock there is no event

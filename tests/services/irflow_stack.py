@@ -27,7 +27,7 @@ from irflow.supervisor.service import Service
 from irflow.supervisor.stack import services_for, web_url
 from tests.services.irflow_site import Site, site, until
 
-BACK_S = 30.0
+BACK_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,15 @@ def test_tries_from_one_address_are_limited_and_do_not_keep_others_out(at: Site)
     assert guesser.post("/login", data={"token": good}).status_code == 303
 
 
+def test_a_team_behind_one_address_logs_in_as_often_as_it_likes(at: Site) -> None:
+    good = at.tokens.issue("ann")
+    team = TestClient(at.app, base_url="https://irflow.example", client=("192.0.2.7", 1), follow_redirects=False)
+    for _ in range(door.ALL_PER_MINUTE + 1):
+        assert team.post("/login", data={"token": good}).status_code == 303
+    replies = [team.post("/login", data={"token": f"guess {n}"}) for n in range(door.TRIES_PER_MINUTE + 1)]
+    assert [one.status_code for one in replies] == [401] * door.TRIES_PER_MINUTE + [429]
+
+
 def test_tries_from_many_addresses_are_limited_in_all(at: Site) -> None:
     statuses = []
     for n in range(door.ALL_PER_MINUTE + 5):

@@ -60,12 +60,19 @@ class Door:
 
     def pause(self, request: Request) -> int:
         """Count a try to log in. Returns 0, or after how many seconds another is heard. Of the event loop alone."""
-        address = _network(request.client.host if request.client else "")
+        address = _network(request)
         bucket = self._by_address.pop(address, None) or Bucket(TRIES_PER_MINUTE, self._clock)
         self._by_address[address] = bucket
         while len(self._by_address) > ADDRESSES:
             self._by_address.popitem(last=False)
         return bucket.take() or self._all.take()  # who is over their own share uses up nothing of the others'
+
+    def was_no_guess(self, request: Request) -> None:
+        """A login with a right token counts for nothing: a whole team may sit behind one address. Of the event loop."""
+        self._all.give_back()
+        bucket = self._by_address.get(_network(request))
+        if bucket is not None:
+            bucket.give_back()
 
     def enter(self, token: str) -> tuple[Operator, str] | None:
         """(operator, cookie) for a token; None when it is nobody's. Raises ConfigurationError."""
@@ -109,8 +116,9 @@ def drop_cookie(request: Request, reply: Response) -> None:
     )
 
 
-def _network(host: str) -> str:
+def _network(request: Request) -> str:
     """What one sender can choose its address from: one of IPv4, a /64 of IPv6."""
+    host = request.client.host if request.client else ""
     try:
         address = ip_address(host)
     except ValueError:

@@ -25,3 +25,7 @@ class Bucket:
             self._level -= 1
             return 0
         return max(1, math.ceil((1 - self._level) * 60 / self._most))
+
+    def give_back(self) -> None:
+        """Put a request back that turned out not to count."""
+        self._level = min(self._most, self._level + 1)

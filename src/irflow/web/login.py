@@ -47,7 +47,10 @@ class Login:
         except (TooLarge, TooSlow, UsageError) as error:
             why = str(error)
             return await self._entry.work(lambda: self._page("", why, 422))
-        return await self._entry.work(lambda: self._let_in(request, form))
+        reply = await self._entry.work(lambda: self._let_in(request, form))
+        if reply.status_code == 303:
+            self._door.was_no_guess(request)
+        return reply
 
     async def left(self, request: Request) -> Response:
         """A logout; only the session's own form does it."""

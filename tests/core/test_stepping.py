@@ -205,7 +205,9 @@ def test_the_second_of_two_answers_is_told_that_it_came_too_late(tmp_path: Path)
     here, incident = stepping(tmp_path, "a")
     (look,) = asked(here, incident)
     say(here, incident, look, "skip")
-    with pytest.raises(Refused, match="look@a does not wait for an answer any more: it is skipped"):
+    with pytest.raises(
+        Refused, match="look@a does not wait for an answer any more: it has one, or its plan changed; it is skipped"
+    ):
         say(here, incident, look, "proceed", TWO)
 
 

@@ -88,6 +88,12 @@ def test_a_manual_step_is_answered_by_who_holds_its_role(at: Desk, host: LabHost
     number = at.alert(host.name, severity="critical")
     at.work(number, "containment")
     key = "containment/isolate-host.tell-owner"
+    told = at.irflow("step", number, key, "--decision", "proceed", "--as", SECOND)
+    assert (told.code, "proceed is no answer here" in told.err) == (USAGE, True)
+    told = at.irflow("step", number, "nothing", "--decision", "proceed", "--as", SECOND)
+    assert (told.code, "nothing waits for no decision" in told.err) == (USAGE, True)
+    told = at.irflow("step", number, key, "--outcome", "skipped", "--field", "called=yes", "--as", SECOND)
+    assert (told.code, "--field is for what was done" in told.err) == (USAGE, True)
     assert "holds none of the roles communications" in at.irflow("step", number, key, *COMMANDER).err
     assert at.kinds(number)[-1] == Kind.ANSWER_REJECTED
     assert at.irflow("step", number, key, "--note", "called", "--as", SECOND).code == DONE
@@ -104,6 +110,14 @@ def test_a_halt_stops_everything_until_it_is_lifted(at: Desk, lab: Lab, host: La
     assert at.irflow("resume", *COMMANDER).code == DONE
     at.work(number, "containment")
     assert dark(lab, host)
+
+
+def test_a_decision_while_halted_says_that_nothing_comes_of_it_yet(at: Desk, host: LabHost) -> None:
+    number = at.alert(host.name)
+    at.work(number, "containment")
+    assert at.irflow("halt", "--reason", "false alarms", *COMMANDER).code == DONE
+    told = at.irflow("approve", number, *COMMANDER)
+    assert (told.code, "automation is halted (false alarms)" in told.err) == (DONE, True)
 
 
 def test_a_run_by_hand_contains_and_releases_and_its_exit_code_says_so(at: Desk, lab: Lab, host: LabHost) -> None:

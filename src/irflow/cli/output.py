@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from irflow.core.ports import Store
     from irflow.wiring import Configuration, Runtime
 
 HOME: dict[str, Path | None] = {"path": None}
@@ -111,10 +112,13 @@ def told_halt(reason: str | None) -> None:
         say(f"HALTED: no step begins anywhere ({reason}); irflow resume lifts it")
 
 
-def nobody_works(config: Configuration) -> None:
-    """Say so when nobody is there to do what was just decided."""
+def nobody_works(config: Configuration, store: Store) -> None:
+    """Say so when what was just decided is not done now: automation is halted, or nobody is there to do it."""
     from irflow.adapters.wake import listening
 
+    halted = store.halted()
+    if halted is not None:
+        progress(f"note: automation is halted ({halted}), so nothing happens until `irflow resume`")
     if not listening(config.settings.responder_socket):
         progress("note: no responder runs here, so nothing happens until one does: irflow up")
 

@@ -121,7 +121,7 @@ def act(
         found = find(store, incident)
         person = identify(config, store, *who, f"{deed} {found.number}")
         result = store.transact(lambda tx: work(tx, found, person))
-    wake(config.settings.responder_socket)
-    if works:
-        nobody_works(config)
+        wake(config.settings.responder_socket)
+        if works:
+            nobody_works(config, store)
     return result

@@ -119,7 +119,7 @@ def _requested(wired: Runtime, incident: Incident, plan: Plan, json: bool) -> No
         dump({"incident": incident.number, "state": "requested", "phase": plan.phase, "steps": []})
     else:
         say(f"{incident.number}: {plan.phase} is on its way; see irflow incidents show {incident.number}")
-    nobody_works(wired.configuration)
+    nobody_works(wired.configuration, wired.store)
 
 
 def _show_result(incident: Incident, runbook: str, result: RunResult, json: bool) -> None:

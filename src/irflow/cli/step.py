@@ -56,7 +56,7 @@ def step(
             Walk(config, store, found.id, who=who, code=code).go(key)
             return
         done = _once(config, store, found.id, key, said, note, evidence, _fields(field or []), who, code)
-    nobody_works(config)
+        nobody_works(config, store)
     dump(done) if json else say(f"{done['answer']}: {done['step']}")
 
 
@@ -81,7 +81,7 @@ def _once(
     from irflow.core import decisions
     from irflow.core.answers import Answer
     from irflow.core.errors import UsageError
-    from irflow.core.questions import Ask, Choice
+    from irflow.core.questions import Ask, Choice, questions
     from irflow.core.status import fold
 
     status = fold(store.events(incident))
@@ -90,6 +90,11 @@ def _once(
     if said is None or said not in set(Choice):
         choices = asked.choices if asked else decisions.ANSWERS
         raise UsageError(f"say what to do about {key or 'it'}", hint=f"--decision {' | '.join(choices)}")
+    if asked is None and said not in decisions.ANSWERS:
+        waiting = ", ".join(one.step.key for one in questions(status) if said in one.choices)
+        raise UsageError(f"{key} waits for no decision", hint=f"That wait for one: {waiting or 'none'}")
+    if fields and said != Choice.DONE:
+        raise UsageError(f"--field is for what was done, not for {said}", hint="Say it with --note")
     person = identify(config, store, who, code, f"step {status.incident.number}")
     if asked is None:  # what failed, or could not be taken back, and was dealt with by hand
         name = key or ""

@@ -64,7 +64,7 @@ class Walk:
             key = None
             self._ask(asked)
             wake(self.config.settings.responder_socket)
-            nobody_works(self.config)
+            nobody_works(self.config, self.store)
         if self.phase is None:
             say("nothing waits for a person now")
 

@@ -103,7 +103,8 @@ def _too_late(status: IncidentStatus, id_: str) -> str:
         return f"{number} is closed since {to_text(status.closed_at)[:19]}Z, so the question does not stand any more"
     for known in status.steps.values():
         if str(known.asked_seq) == id_:
-            return f"{known.key} does not wait for an answer any more: it is {known.state.value.replace('_', ' ')}"
+            state = known.state.value.replace("_", " ")
+            return f"{known.key} does not wait for an answer any more: it has one, or its plan changed; it is {state}"
     return f"{number} does not ask this any more: its plan has changed, or it was answered"
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import Abort, Pause, PrefectException
+from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectException
 from prefect.input.run_input import keyset_from_paused_state
 from prefect.states import Suspended
 from prefect.utilities.engine import propose_state_sync
@@ -87,16 +87,19 @@ class Forms:
             return
         log.info("%s answered %s: %s", who, plain(asked.title) if asked else id_, answer.choice)
 
-    def ask(self, phase: str) -> None:
-        """Suspend the flow run with a form for the first question that waits in this phase; return if none does.
+    def ask(self, phase: str) -> bool:
+        """Suspend the flow run with a form for the first question that waits in this phase.
 
         Raises Pause, which ends the process; the run goes on when the form is filled in or the question is answered
-        elsewhere. Where Prefect does not let it wait, or another run asks already, the question stands all the same.
+        elsewhere. Returns whether it can go on at once, for the question was answered meanwhile. It can not where
+        Prefect does not let it wait, or another run asks already: the question stands all the same.
         """
         status = fold(self._wired.store.events(self._incident.id))
         asked = next((one for one in questions(status) if one.phase == phase), None)
-        if asked is None or not self._note(asked, self._ended(status.shown.get(asked.id))):
-            return
+        if asked is None:
+            return True
+        if not self._note(asked, self._ended(status.shown.get(asked.id))):
+            return question(fold(self._wired.store.events(self._incident.id)), asked.id) is None
         state: State[Any] = Suspended(pause_key=f"{asked.form}-{ULID()}".lower())
         keys: dict[str, str] = {str(name): key for name, key in keyset_from_paused_state(state).items()}
         state.state_details.run_input_keyset = keys
@@ -117,6 +120,7 @@ class Forms:
                 raise Pause(state=proposed)
             log.warning("no form for %s: Prefect wants the run to be %s", plain(asked.title), proposed.type)
         signal.signal(signal.SIGTERM, before)
+        return False
 
     def _ended(self, other: str | None) -> str | None:
         """The run that showed a question, if it will not do so any more."""
@@ -125,8 +129,10 @@ class Forms:
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(UUID(other)).state
-        except (httpx.HTTPError, PrefectException):
+        except ObjectNotFound:  # its run was deleted
             return other
+        except (httpx.HTTPError, PrefectException):  # it may wait yet; whether it does is looked at again later
+            return None
         return None if state is None or not state.is_final() else other
 
     def _note(self, asked: Question, ended: str | None) -> bool:

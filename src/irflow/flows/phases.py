@@ -75,9 +75,8 @@ def _run(wired: Runtime, incident: Incident, phase: str) -> State[Any]:
             result = execute(wired.engine, incident.id, phase, executor, run_id=run_id, kind="prefect")
         url = f"{web_url(wired.settings)}/incidents/{incident.number}"
         publish(incident, wired.engine.status(incident.id).plan(phase), result, url)
-        if result.state != "awaiting_approval" or forms is None:
+        if result.state != "awaiting_approval" or forms is None or not forms.ask(phase):
             break
-        forms.ask(phase)  # returns only where nothing waits any more, or Prefect lets nothing wait
     return final_state(result)
 
 

@@ -1,4 +1,4 @@
-"""A real Prefect server and irflow's worker, with an action and playbooks of their own, once per test session."""
+"""A real Prefect server and irflow's worker, with an action and playbooks of their own."""
 
 from __future__ import annotations
 
@@ -241,8 +241,8 @@ def running_prefect() -> Iterator[PrefectSite]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_site() -> Iterator[PrefectSite]:
-    """One server and worker for all tests of a session."""
+    """One server and worker for all tests of a file; one that waited for the next file would work meanwhile."""
     with running_prefect() as site:
         yield site

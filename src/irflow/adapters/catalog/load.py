@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from irflow.adapters.catalog.check import ExpressionNames, Knowledge, check_playbook, check_runbook, overlaps
 from irflow.adapters.catalog.model import validate
-from irflow.adapters.catalog.yaml_file import YamlFile, read_yaml
+from irflow.adapters.catalog.yaml_file import YamlFile, parse_yaml, read_text
 from irflow.core.action import Registry
 from irflow.core.errors import ConfigurationError, ConfigurationErrors, Location
 from irflow.core.inventory import Inventory
@@ -18,6 +19,9 @@ from irflow.core.playbook import Playbook
 from irflow.core.runbook import Runbook
 
 M = TypeVar("M", Playbook, Runbook)
+
+_parsed = lru_cache(maxsize=256)(parse_yaml)
+"""When one file has changed, all are read anew, and the others need not be parsed again: a tenth of a second."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def _folders(
                 errors.append(ConfigurationError("is not read", where=Location(str(path)), hint="Name it *.yaml"))
                 continue
             try:
-                file = read_yaml(path)
+                file = _parsed(read_text(path), path)
             except ConfigurationErrors as wrong:
                 errors += wrong.errors
                 broken.add(path.stem)

@@ -50,6 +50,11 @@ class YamlFile:
 
 def read_yaml(path: Path) -> YamlFile:
     """Read one file. Raises ConfigurationErrors with all duplicate keys and bad values, each at its line."""
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, bounded. Raises ConfigurationErrors."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MOST_BYTES + 1)
@@ -60,11 +65,10 @@ def read_yaml(path: Path) -> YamlFile:
             [ConfigurationError(f"larger than {MOST_BYTES >> 20} MiB", where=Location(str(path)))]
         )
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigurationErrors([ConfigurationError("not UTF-8", where=Location(str(path), line))]) from None
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, path: Path) -> YamlFile:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
@@ -166,12 +165,19 @@ def passing(error: DBAPIError) -> bool:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    import psycopg  # late: a journal in SQLite does without it
+
     if isinstance(cause, psycopg.Error) and cause.sqlstate:
         return cause.sqlstate in _PASSING or cause.sqlstate.startswith("08")
     return error.connection_invalidated or isinstance(cause, psycopg.OperationalError)
 
 
 def _hint(cause: BaseException) -> str:
+    if not isinstance(cause, sqlite3.Error):
+        import psycopg
+
+        lost = isinstance(cause, psycopg.OperationalError)
+        return "See whether PostgreSQL runs and IRFLOW_DATABASE_URL is right" if lost else ""
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     hints = {
         sqlite3.SQLITE_BUSY: "Another process holds the journal for too long; see which with `irflow doctor`",
@@ -182,8 +188,6 @@ def _hint(cause: BaseException) -> str:
         sqlite3.SQLITE_NOTADB: "This is no SQLite file; name another in IRFLOW_DATABASE_URL",
         sqlite3.SQLITE_IOERR: "Look at the disk: the kernel log says what failed",
     }
-    if isinstance(cause, psycopg.OperationalError):
-        return "See whether PostgreSQL runs and IRFLOW_DATABASE_URL is right"
     return hints.get(code, "")
 
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import psycopg
 from sqlalchemy import Connection, text
 
 from irflow.adapters.journal_sql.database import parse_url
@@ -46,6 +45,8 @@ def hearing(url: str, hear: Callable[[], None]) -> Iterator[None]:
 
 
 def _listen(url: str, hear: Callable[[], None], over: threading.Event) -> None:
+    import psycopg  # late: a journal in SQLite does without it
+
     where = parse_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     while not over.is_set():
         try:

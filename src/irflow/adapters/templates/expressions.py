@@ -19,6 +19,8 @@ from irflow.core.model import Json
 MOST_CHARACTERS = 4000
 """Of the expression's own text."""
 MOST_NODES = 200
+MOST_KEPT = 1024
+"""Texts that a process need not parse again when it reads its files anew."""
 MOST_RESULT = 1 << 20
 """Characters of text, or values in lists, that an expression may give."""
 
@@ -72,11 +74,6 @@ class Names:
 class SandboxExpressions:
     """core.ports.Expressions."""
 
-    def __init__(self) -> None:
-        self._environment = _Environment(undefined=StrictUndefined, finalize=_finalize, cache_size=0, optimized=False)
-        self._environment.globals.clear()
-        self._compiled = lru_cache(maxsize=1024)(self._compile)
-
     def evaluate(self, text: str, scope: Mapping[str, Json]) -> Json:
         """A lone `{{ expr }}` gives the expression's value; text around expressions gives text; else the text as is.
 
@@ -85,7 +82,7 @@ class SandboxExpressions:
         if not _has_markup(text):
             return text
         try:
-            value = self._compiled(text)(dict(scope))
+            value = _compiled(text)(dict(scope))
             return _json(value, [MOST_RESULT])
         except UndefinedError as error:
             raise _wrong(text, str(error.message), _hint(str(error.message), scope)) from None
@@ -96,47 +93,53 @@ class SandboxExpressions:
 
     def names(self, text: str) -> Names:
         """What an expression reads, without evaluating it. Raises ConfigurationError when it does not compile."""
-        if not _has_markup(text):
-            return Names(frozenset(), frozenset(), False)
-        output = self._parsed(text)
-        names, attributes = set(), set()
-        for node in _walk(output):
-            if isinstance(node, nodes.Name):
-                names.add(node.name)
-            elif isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name):
-                attributes.add((node.node.name, node.attr))
-        self._compiled(text)
-        return Names(frozenset(names), frozenset(attributes), _lone(output))
+        return _names(text) if _has_markup(text) else Names(frozenset(), frozenset(), False)
 
-    def _parsed(self, text: str) -> list[nodes.Node]:
-        """The parts of a text, checked against what expressions may say."""
-        if len(text) > MOST_CHARACTERS:
-            raise _wrong(text, f"longer than {MOST_CHARACTERS} characters")
-        if "{%" in text or "{#" in text:
-            raise _wrong(text, "statements and comments are not allowed", "Only {{ expressions }} are")
-        try:
-            template = self._environment.parse(text.strip())
-        except TemplateSyntaxError as error:
-            raise _wrong(text, str(error.message)) from None
-        except RecursionError:
-            raise _wrong(text, "nested too deeply") from None
-        parts = [part for output in template.body for part in output.iter_child_nodes()]
-        for number, node in enumerate(_walk(parts)):
-            if number >= MOST_NODES:
-                raise _wrong(text, f"more than {MOST_NODES} parts")
-            _check(node, text)
-        return parts
 
-    def _compile(self, text: str) -> Callable[[dict[str, Json]], Any]:
-        parts = self._parsed(text)
-        bare = text.strip()
-        try:
-            if _lone(parts):
-                inner = bare.removeprefix("{{").removesuffix("}}").removeprefix("-").removesuffix("-")
-                return self._environment.compile_expression(inner, undefined_to_none=False)
-            return self._environment.from_string(text).render
-        except (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError) as error:
-            raise _wrong(text, getattr(error, "message", None) or "cannot be compiled") from None
+@lru_cache(maxsize=MOST_KEPT)
+def _names(text: str) -> Names:
+    output = _parsed(text)
+    names, attributes = set(), set()
+    for node in _walk(output):
+        if isinstance(node, nodes.Name):
+            names.add(node.name)
+        elif isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name):
+            attributes.add((node.node.name, node.attr))
+    _compiled(text)
+    return Names(frozenset(names), frozenset(attributes), _lone(output))
+
+
+def _parsed(text: str) -> list[nodes.Node]:
+    """The parts of a text, checked against what expressions may say."""
+    if len(text) > MOST_CHARACTERS:
+        raise _wrong(text, f"longer than {MOST_CHARACTERS} characters")
+    if "{%" in text or "{#" in text:
+        raise _wrong(text, "statements and comments are not allowed", "Only {{ expressions }} are")
+    try:
+        template = _ENVIRONMENT.parse(text.strip())
+    except TemplateSyntaxError as error:
+        raise _wrong(text, str(error.message)) from None
+    except RecursionError:
+        raise _wrong(text, "nested too deeply") from None
+    parts = [part for output in template.body for part in output.iter_child_nodes()]
+    for number, node in enumerate(_walk(parts)):
+        if number >= MOST_NODES:
+            raise _wrong(text, f"more than {MOST_NODES} parts")
+        _check(node, text)
+    return parts
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _compiled(text: str) -> Callable[[dict[str, Json]], Any]:
+    parts = _parsed(text)
+    bare = text.strip()
+    try:
+        if _lone(parts):
+            inner = bare.removeprefix("{{").removesuffix("}}").removeprefix("-").removesuffix("-")
+            return _ENVIRONMENT.compile_expression(inner, undefined_to_none=False)
+        return _ENVIRONMENT.from_string(text).render
+    except (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _wrong(text, getattr(error, "message", None) or "cannot be compiled") from None
 
 
 def _has_markup(text: str) -> bool:
@@ -231,3 +234,7 @@ def _hint(message: str, scope: Mapping[str, Json]) -> str:
 def _wrong(text: str, why: str, hint: str = "") -> ConfigurationError:
     shown = text if len(text) <= 200 else text[:200] + "..."
     return ConfigurationError(f"{shown!r}: {why[:300]}", hint=hint)
+
+
+_ENVIRONMENT = _Environment(undefined=StrictUndefined, finalize=_finalize, cache_size=0, optimized=False)
+_ENVIRONMENT.globals.clear()

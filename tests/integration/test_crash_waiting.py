@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -42,11 +41,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def phones(stack: Running) -> Phones:
     """One-time codes for the operators; flow processes read the file anew."""
-    made, path = Phones(), stack.site.home / "operators.yaml"
-    people = json.loads(path.read_text())
-    for name, one in people["operators"].items():
-        one["totp"] = made.enrol(name, stack.site.home / "keys")
-    path.write_text(json.dumps(people))
+    made = Phones()
+    made.for_all(stack.site.home)
     return made
 
 

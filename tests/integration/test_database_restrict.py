@@ -152,10 +152,11 @@ def _cut(patch: pytest.MonkeyPatch, at: int) -> None:
 
 
 def test_cut_at_any_statement_it_goes_on_and_is_taken_back_exactly(
-    shop: Shop, at: Context, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, databases: PostgresqlDatabases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, params, done = shop.dump(), ACTION.Params(accounts=("deploy", "helper")), False
     for number in range(0, 400, 13):
+        at = _with(context(), databases)  # with a minute of its own
         (first,) = ACTION.plan(params, ACTION.observe(params, at))
         with monkeypatch.context() as patch:
             _cut(patch, number)

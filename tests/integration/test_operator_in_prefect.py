@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from irflow.lab import vantage
 from irflow.lab.lab import Lab
 from irflow.lab.model import LabHost, Level
 from tests.services.browser import chromium
-from tests.services.codes import Phones
+from tests.services.codes import Phones, two_must_agree
 from tests.services.irflow_site import until
 from tests.services.irflow_stack import Running, running_stack
 from tests.services.prefect_pages import PrefectPages
@@ -41,13 +40,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def phones(stack: Running) -> Phones:
     """Operators with one-time codes, and hosts for which two people must agree."""
     made, home = Phones(), stack.site.home
-    people = json.loads((home / "operators.yaml").read_text())
-    for name, one in people["operators"].items():
-        one["totp"] = made.enrol(name, home / "keys")
-    (home / "operators.yaml").write_text(json.dumps(people))
-    inventory = json.loads((home / "inventory.yaml").read_text())
-    inventory["hosts"]["web-1"]["own"] = True
-    (home / "inventory.yaml").write_text(json.dumps(inventory))
+    made.for_all(home)
+    two_must_agree(home, "web-1")
     until(lambda: FIRST in offered(stack), WAIT_S, "the forms name the operators")
     return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -153,5 +154,5 @@ def test_prefect_asks_for_its_password(prefect_site: PrefectSite) -> None:
 
 def test_without_prefect_the_caller_is_told_at_once(prefect_site: PrefectSite) -> None:
     gone = prefect_site.settings.model_copy(update={"prefect_url": f"http://127.0.0.1:{free_port()}/api"})
-    with pytest.raises(ServiceMissing, match="irflow up"):
-        PrefectApi(gone).start(prefect_site.incident("plain", "a"), "containment", key="k")
+    with closing(PrefectApi(gone)) as api, pytest.raises(ServiceMissing, match="irflow up"):
+        api.start(prefect_site.incident("plain", "a"), "containment", key="k")

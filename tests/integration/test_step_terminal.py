@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from irflow.core.status import State
 from irflow.lab import vantage
 from irflow.lab.lab import Lab
 from irflow.lab.model import Level
-from tests.services.codes import Phones
+from tests.services.codes import Phones, two_must_agree
 from tests.services.irflow_site import Site, site
 from tests.services.terminal import terminal
 
@@ -31,14 +30,8 @@ def phones() -> Phones:
 def here(tmp_path: Path, phones: Phones) -> Iterator[Site]:
     """An installation around one host for which two people must agree; both operators have phones."""
     with Lab.up(1, tmp_path / "lab", level=Level.ROOT) as lab, site(tmp_path / "home", lab) as made:
-        home = made.home
-        people = json.loads((home / "operators.yaml").read_text())
-        for name, one in people["operators"].items():
-            one["totp"] = phones.enrol(name, home / "keys")
-        (home / "operators.yaml").write_text(json.dumps(people))
-        inventory = json.loads((home / "inventory.yaml").read_text())
-        inventory["hosts"]["web-1"]["own"] = True
-        (home / "inventory.yaml").write_text(json.dumps(inventory))
+        phones.for_all(made.home)
+        two_must_agree(made.home, "web-1")
         yield made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,13 @@ class Phones:
         path.write_text(key + "\n")
         return f"file:{path}"
 
+    def for_all(self, home: Path) -> None:
+        """A phone for every operator of an installation."""
+        people = json.loads((home / "operators.yaml").read_text())
+        for name, one in people["operators"].items():
+            one["totp"] = self.enrol(name, home / "keys")
+        (home / "operators.yaml").write_text(json.dumps(people))
+
     def code(self, name: str) -> str:
         """A code that was not given away before and is good for half a minute more; waits where there is none yet."""
         while True:
@@ -42,3 +50,10 @@ class Phones:
         now = int(time.time())
         good = {pyotp.TOTP(self.keys[name]).at(now + STEP_S * step) for step in range(-4, 8)}
         return next(code for code in (f"{number:06}" for number in range(100)) if code not in good)
+
+
+def two_must_agree(home: Path, host: str) -> None:
+    """Mark a host of an installation as one that irflow itself runs on."""
+    inventory = json.loads((home / "inventory.yaml").read_text())
+    inventory["hosts"][host]["own"] = True
+    (home / "inventory.yaml").write_text(json.dumps(inventory))

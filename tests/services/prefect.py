@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,8 +234,8 @@ def running_prefect() -> Iterator[PrefectSite]:
         handle.start()
         user, _, password = settings.prefect_auth_file.read_text().strip().partition(":")
         http = httpx.Client(base_url=settings.prefect_api, auth=(user, password), timeout=10, trust_env=False)
-        with http, open_store(settings) as store:
-            yield PrefectSite(settings, store, handle, PrefectApi(settings), http, marks, phones, told)
+        with http, open_store(settings) as store, closing(PrefectApi(settings)) as api:
+            yield PrefectSite(settings, store, handle, api, http, marks, phones, told)
     finally:
         handle.stop()
         shutil.rmtree(root, ignore_errors=True)

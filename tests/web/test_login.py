@@ -103,7 +103,8 @@ def test_a_changed_or_forged_cookie_is_nobodys(at: Site) -> None:
     mark = at.tokens.mark("dee") or ""
     forged = strangers.begin("ann", mark)
     for text in (
-        forged, ".".join([forged.rsplit(".", 2)[0], *signature]), good[:-1] + ("A" if good[-1] != "A" else "B"),
+        forged, ".".join([forged.rsplit(".", 2)[0], *signature]),
+        ".".join([body, signature[0], ("B" if signature[1][0] == "A" else "A") + signature[1][1:]]),
         body, "", "x" * 5000,
         ".".join([body, "AAAAAA", signature[-1]]), good.replace(".", ".."),
     ):  # fmt: skip

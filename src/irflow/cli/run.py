@@ -10,6 +10,7 @@ import typer
 
 from irflow.cli.decide import show_plan
 from irflow.cli.output import configuration, dump, nobody_works, progress, runtime, say, table
+from irflow.cli.pairs import pairs
 from irflow.cli.person import OS_ACCOUNT, As, Code, Json, Person, identify, operator_of
 from irflow.cli.preview import looked_at, show, told, unknown
 from irflow.cli.walk import Walk
@@ -47,7 +48,7 @@ def run(
     from irflow import breakglass
     from irflow.manual_run import begin, prepare, run_here
 
-    arguments = _arguments(param or [])
+    arguments = pairs(param or [], "--param")
     with breakglass.runtime(configuration(), local=local) as (wired, glass):
         person = _who(wired, who, code, "" if dry_run else f"run {runbook}")
         if glass:
@@ -100,18 +101,6 @@ def _who(wired: Runtime, who: str | None, code: str | None, deed: str) -> Person
     if not deed:
         return Person(operator_of(wired.configuration.operators, who), OS_ACCOUNT)
     return identify(wired.configuration, wired.store, who, code, deed)
-
-
-def _arguments(texts: list[str]) -> dict[str, str]:
-    from irflow.core.errors import UsageError
-
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--param {text}: write K=V")
-        found[key] = value
-    return found
 
 
 def _requested(wired: Runtime, incident: Incident, plan: Plan, json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from irflow.cli.output import configuration, dump, nobody_works, say
+from irflow.cli.pairs import pairs
 from irflow.cli.person import As, Code, Json, Name, find, identify
 from irflow.cli.walk import Walk, write_down
 
@@ -55,21 +56,9 @@ def step(
         if not (said or note or evidence or field or json) and sys.stdin.isatty():
             Walk(config, store, found.id, who=who, code=code).go(key)
             return
-        done = _once(config, store, found.id, key, said, note, evidence, _fields(field or []), who, code)
+        done = _once(config, store, found.id, key, said, note, evidence, pairs(field or [], "--field"), who, code)
         nobody_works(config, store)
     dump(done) if json else say(f"{done['answer']}: {done['step']}")
-
-
-def _fields(texts: list[str]) -> dict[str, str]:
-    from irflow.core.errors import UsageError
-
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--field {text}: write K=V")
-        found[name] = value
-    return found
 
 
 def _once(

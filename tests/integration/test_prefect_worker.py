@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import ssl
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from websockets import Subprotocol
+from websockets.sync.client import connect
 
 from irflow.adapters.prefect_api import PrefectApi
 from irflow.core.errors import ServiceMissing
 from irflow.drill.installation import free_port
 from tests.services.prefect import PrefectSite, until
+from tests.services.proxy import proxy
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -156,3 +162,28 @@ def test_without_prefect_the_caller_is_told_at_once(prefect_site: PrefectSite) -
     gone = prefect_site.settings.model_copy(update={"prefect_url": f"http://127.0.0.1:{free_port()}/api"})
     with closing(PrefectApi(gone)) as api, pytest.raises(ServiceMissing, match="irflow up"):
         api.start(prefect_site.incident("plain", "a"), "containment", key="k")
+
+
+def test_behind_the_proxy_that_operations_shows_pages_api_and_websockets_are_reached(
+    prefect_site: PrefectSite, tmp_path: Path
+) -> None:
+    settings = prefect_site.settings
+    auth = settings.prefect_auth_file.read_text().strip()
+    user, _, password = auth.partition(":")
+    believing = ssl.create_default_context()
+    believing.check_hostname, believing.verify_mode = False, ssl.CERT_NONE
+    address = settings.prefect_api.removeprefix("http://").removesuffix("/api")
+    with proxy(tmp_path / "nginx", prefect=address) as port:
+        with httpx.Client(verify=believing, trust_env=False, timeout=10) as client:
+            client.base_url = f"https://127.0.0.1:{port}"
+            client.headers["host"] = f"prefect.example.com:{port}"
+            assert client.get("/api/admin/version").status_code == 401
+            assert client.get("/api/admin/version", auth=(user, password)).status_code == 200
+            assert "<title>Prefect" in client.get("/", follow_redirects=True).text
+        where = f"wss://prefect.example.com:{port}/api/events/out"
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as to,
+            connect(where, sock=to, ssl=believing, subprotocols=[Subprotocol("prefect")]) as events,
+        ):
+            events.send(json.dumps({"type": "auth", "token": auth}))
+            assert json.loads(events.recv(timeout=10))["type"] == "auth_success"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from irflow.core.journal import Kind
 from irflow.core.questions import Ask
 from irflow.web.news import MOST_LISTENERS
 from tests.services.page_site import PageSite, Visit, chromium, log_in, page_site, visit
+from tests.services.proxy import proxy
 from tests.web.scene import Scene
 from tests.web.test_pages import every_page
 
@@ -87,6 +90,27 @@ def test_a_person_logs_in_sees_the_clock_run_hears_of_a_question_and_answers_it(
     assert (given["method"], given["operator"], given["evidence"]) == ("token", "ann", "ticket 7")
     assert given["facts"]["back_at"] == 7200.0
     is_clean(here)
+
+
+def test_behind_the_proxy_that_operations_shows_all_of_it_works_over_tls(
+    at: PageSite, browser: Browser, tmp_path: Path
+) -> None:
+    asked = at.scene(parts=("records",))
+    with proxy(tmp_path / "nginx", web=at.url.removeprefix("http://")) as port:
+        here = visit(browser, ignore_https_errors=True)
+        log_in(replace(at, url=f"https://127.0.0.1:{port}"), here, "ann", asked.url)
+        expect(here.page.locator("#live")).to_have_text(", live")
+        (cookie,) = here.context.cookies()
+        assert (cookie["secure"], cookie["httpOnly"]) == (True, True)
+        asked.begin("detection")
+        decide = here.page.get_by_role("link", name="Look and decide").first
+        expect(decide).to_be_visible(timeout=SOON_MS)
+        decide.click()
+        here.page.get_by_role("radio", name="Not needed").check()
+        here.page.get_by_role("textbox", name="Note").fill("a test")
+        here.page.get_by_role("button", name="Send my answer").click()
+        expect(here.page.locator("#said")).to_contain_text("ann answered skipped: a test")
+        is_clean(here)
 
 
 def test_the_start_page_hears_of_a_new_incident(at: PageSite, browser: Browser) -> None:

@@ -137,6 +137,19 @@ def test_a_retry_a_forced_run_and_a_second_resume_pass_no_question(prefect_site:
     assert site.http.get(f"/flow_runs/{run['id']}/input/{forged}").status_code == 404
 
 
+def test_a_second_run_asks_nothing_looks_once_and_ends(prefect_site: PrefectSite) -> None:
+    site = prefect_site
+    incident = site.incident("guided", "a", mode=Mode.STEP)
+    first = site.suspended(site.start(incident))
+    second = site.ended(site.start(incident))
+    assert second["state"]["name"] == "AwaitingApproval"
+    until("what it says", lambda: site.logged(second["id"], "is answered, or asked by another flow run"))
+    runs = site.store.read(lambda tx: tx.runs(incident.id, "containment"))
+    assert len([one for one in runs if one.id.startswith(second["id"])]) == 1, "it went through the phase once"
+    assert list(site.status(incident).shown.values()) == [first["id"]]
+    assert site.api.run_state(first["id"]) == "PAUSED"
+
+
 def test_what_is_answered_elsewhere_is_not_asked_again_and_the_same_run_goes_on(prefect_site: PrefectSite) -> None:
     site = prefect_site
     incident = site.incident("guided", "a", mode=Mode.STEP)

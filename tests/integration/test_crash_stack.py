@@ -189,8 +189,11 @@ def test_runs_that_are_forced_twice_at_the_same_time_do_each_step_once(stack: Ru
         check_the_end(stack, host, incident)
         until(lambda: settled(stack, *forced), SETTLED_S, "all forced runs end, or wait for a person")
         number = stack.site.status(incident).incident.number
-        asked = lambda: len(stack.runs(number, "PAUSED")) == 1  # noqa: E731
-        until(asked, SETTLED_S, lambda: f"one of them asks: {[(r['name'], r['state']) for r in stack.runs(number)]}")
+        until(
+            lambda: len(stack.runs(number, "PAUSED")) == 1,
+            SETTLED_S,
+            lambda: f"one of them asks: {[(r['name'], r['state']) for r in stack.runs(number)]}",
+        )
     finally:
         settings.write_text(before)
         stack.restart("responder")

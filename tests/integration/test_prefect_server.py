@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -85,3 +86,21 @@ def test_a_kept_one_that_others_may_write_to_is_not_trusted(cache: Path, tmp_pat
     kept.chmod(0o600)
     assert server_database.begin_with_kept(database)
     assert database.read_bytes() == b"anybody's"
+
+
+def test_killed_while_it_is_copied_the_next_start_begins_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, database = server_database.template(), tmp_path / "prefect.db"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"a database")
+
+    def killed(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", killed)
+        server_database.begin_with_kept(database)
+    assert not database.exists(), "nothing that is half there has its name"
+    assert server_database.begin_with_kept(database)
+    assert database.read_bytes() == b"a database"

@@ -73,6 +73,17 @@ def test_a_rotation_gives_a_new_value_that_works_and_the_old_one_is_dead(hands: 
     assert hands.ended() != live
 
 
+def test_an_old_value_that_still_opens_fails_the_rotation_and_is_kept_until_it_does_not(hands: Hands) -> None:
+    said = hands.rotate_where_the_old_stays_good("run-1")
+    assert said.startswith("StillAccepted: the old value is still accepted")
+    document = hands.document.read()
+    assert document.old is not None
+    assert document.old.reveal() == b"old0"
+    assert hands.gets_in(document.live.reveal().decode()), "the new one is in use all the same"
+    assert hands.rotate("")["said"] == "rotated"
+    assert hands.ended() != "old0"
+
+
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(WORKING, WORKING)))
 def test_killed_twice_it_goes_on_where_it_was(hands: Hands, first: str, second: str) -> None:
     for point in (first, second):

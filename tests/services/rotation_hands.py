@@ -106,6 +106,12 @@ class Hands:
         self.seen |= set(self.in_vault())
         return answer
 
+    def rotate_where_the_old_stays_good(self, run: str) -> str:
+        """What it said of a target that takes the new value and goes on letting the old one in."""
+        said: str = ask(self.process, **self._order(run, "", broken=False, on_failure="rollback"), lax=True)["said"]
+        self.seen |= set(self.in_vault())
+        return said
+
     def order(self, run: str, *, fault: str = "", broken: bool = False, on_failure: str = "rollback") -> dict[str, Any]:
         """As rotate, but Vault is not looked at afterwards."""
         return ask(self.process, **self._order(run, fault, broken=broken, on_failure=on_failure))

@@ -2,10 +2,10 @@
 
 An order on standard input is one JSON line: url, role, secret, ca, ref, kind, params, means (`hosts`: of the inventory,
 for targets reached over SSH), run, on_failure, fault (`after:POINT` or empty), broken (the new value never gets in),
-copies (`file:` references; may be left out), keyring (file, key, lock, and after how many writes of entries it ends, 0
-for never; where ref is in a keyring), changes (after how many of the changes that an engine makes, to Vault and to
-hosts, it is killed; may be left out). The answer: whether the child was killed, and what it returned or raised.
-A list of orders is carried out all at once, and answered by a list.
+lax (the old one always does; may be left out), copies (`file:` references; may be left out), keyring (file, key, lock,
+and after how many writes of entries it ends, 0 for never; where ref is in a keyring), changes (after how many of the
+changes that an engine makes, to Vault and to hosts, it is killed; may be left out). The answer: whether the child was
+killed, and what it returned or raised. A list of orders is carried out all at once, and answered by a list.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def rotate(order: dict[str, Any]) -> str:
 
     if order["broken"]:
         target = Broken(target, document.read().live)
+    if order.get("lax"):
+        target = Lax(target, document.read().live)
     rotator = Rotator(
         document, target, OnFailure(order["on_failure"]), time.monotonic, lambda step, _: fault(f"after:{step}"),
         deliver if copies else None,
@@ -154,6 +156,19 @@ class Broken:
 
     def admits(self, value: SecretValue) -> bool:
         return value.reveal() == self._live and bool(self._real.admits(value))
+
+
+class Lax:
+    """A target that takes a new value and goes on letting the old one in, as behind a replica that hears of nothing."""
+
+    def __init__(self, real: Any, old: SecretValue) -> None:
+        self._real, self._old = real, old.reveal()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def admits(self, value: SecretValue) -> bool:
+        return value.reveal() == self._old or bool(self._real.admits(value))
 
 
 def main() -> None:
